@@ -7,7 +7,12 @@
 //! | [`record`] | file record: fixups, header, its attributes |
 //! | [`attr`] | attribute header |
 //! | [`runs`] | mapping pairs |
-//! | [`fault`] | what is wrong with a structure, and where |
+//! | [`attrlist`] | attribute list |
+//! | [`extents`] | raw clusters of a stream |
+//! | [`file`](mod@file) | a file with all its records |
+//! | [`mft`] | where the file records lie |
+//! | [`open`] | opening a volume, with its fallbacks |
+//! | [`fault`], [`finding`] | what is wrong with a structure, and with the volume |
 //! | [`stream`] | the logical content of an attribute |
 //! | [`lznt1`] | LZNT1 |
 //! | [`names`] | names: UTF-16, WTF-8, the form for people, `$FILE_NAME` |
@@ -15,22 +20,41 @@
 //! | [`times`] | NTFS time |
 //! | [`reparse`] | reparse points |
 //! | [`index`] | directory indexes |
+//! | [`path`], [`tree`] | paths: looking them up, listing a directory |
+//! | [`listing`] | all files of a volume by path |
 
 pub mod attr;
+pub mod attrlist;
 pub mod boot;
+pub mod extents;
 pub mod fault;
+pub mod file;
+pub mod finding;
 pub mod index;
+pub mod listing;
 pub mod lznt1;
+pub mod mft;
 pub mod names;
+pub mod open;
+pub mod path;
 pub mod record;
 pub mod reparse;
 pub mod runs;
 pub mod stream;
 pub mod times;
+pub mod tree;
 pub mod upcase;
 
 pub use attr::{AttrFlags, Attribute, Form};
 pub use boot::Geometry;
+pub use extents::ExtentMap;
 pub use fault::{Fault, FaultKind};
+pub use file::{FileRecords, FileStream, Joined, Record};
+pub use finding::Finding;
+pub use listing::Listing;
+pub use mft::Mft;
+pub use open::{Volume, VolumeInfo};
+pub use path::VolumePath;
 pub use record::RecordView;
 pub use stream::{Piece, Stream};
+pub use tree::Tree;

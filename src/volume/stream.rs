@@ -5,7 +5,9 @@
 
 use super::attr::{AttrFlags, NonResident};
 use super::boot::Geometry;
+use super::file::{FileRecords, FileStream};
 use super::lznt1;
+use super::open::Volume;
 use crate::device::SharedSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::units::{Extent, Place};
@@ -88,6 +90,36 @@ enum Span {
 }
 
 impl Stream {
+    /// Opens the attribute of this type and name (UTF-16 little-endian bytes)
+    /// of a file; `None` when it has none. Fails when the piece with the sizes
+    /// is missing.
+    pub fn open(
+        volume: &Volume,
+        file: &FileRecords,
+        type_code: u32,
+        name: &[u8],
+    ) -> Result<Option<Self>> {
+        let (source, geometry) = (volume.source().clone(), *volume.geometry());
+        Ok(Some(match file.stream(type_code, name) {
+            None => return Ok(None),
+            Some(FileStream::Resident(a, value)) => {
+                Self::resident(source, geometry, a.flags, value)
+            }
+            Some(FileStream::NonResident(joined)) => {
+                let head = joined.header();
+                if head.lowest_vcn.0 != 0 {
+                    return Err(Error::damaged(format!(
+                        "The first piece of attribute {type_code:#x} of file record {} is missing",
+                        file.base().number()
+                    ))
+                    .at(file.base().offset()));
+                }
+                let (flags, sizes) = (joined.first.flags, Sizes::from(head));
+                Self::non_resident(source, geometry, flags, sizes, joined.map.into_vec())?
+            }
+        }))
+    }
+
     /// A stream whose bytes lie in a file record.
     pub fn resident(
         source: SharedSource,
