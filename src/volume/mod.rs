@@ -7,15 +7,31 @@
 //! | [`record`] | file record: fixups, header, its attributes |
 //! | [`attr`] | attribute header |
 //! | [`runs`] | mapping pairs |
-//! | [`fault`] | what is wrong with a structure, and where |
+//! | [`attrlist`] | attribute list |
+//! | [`extents`] | raw clusters of a stream |
+//! | [`file`](mod@file) | a file with all its records |
+//! | [`mft`] | where the file records lie |
+//! | [`open`] | opening a volume, with its fallbacks |
+//! | [`fault`], [`finding`] | what is wrong with a structure, and with the volume |
 
 pub mod attr;
+pub mod attrlist;
 pub mod boot;
+pub mod extents;
 pub mod fault;
+pub mod file;
+pub mod finding;
+pub mod mft;
+pub mod open;
 pub mod record;
 pub mod runs;
 
 pub use attr::{AttrFlags, Attribute, Form};
 pub use boot::Geometry;
+pub use extents::ExtentMap;
 pub use fault::{Fault, FaultKind};
+pub use file::{FileRecords, FileStream, Joined, Record};
+pub use finding::Finding;
+pub use mft::Mft;
+pub use open::{Volume, VolumeInfo};
 pub use record::RecordView;
