@@ -12,10 +12,14 @@
 //! | [`file`](mod@file) | a file with all its records |
 //! | [`mft`] | where the file records lie |
 //! | [`open`] | opening a volume, with its fallbacks |
+//! | [`scan`] | a parallel look at every record |
+//! | [`bitmap`] | `$Bitmap` |
+//! | [`used`], [`usage`] | which clusters a backup must keep |
 //! | [`fault`], [`finding`] | what is wrong with a structure, and with the volume |
 
 pub mod attr;
 pub mod attrlist;
+pub mod bitmap;
 pub mod boot;
 pub mod extents;
 pub mod fault;
@@ -25,6 +29,9 @@ pub mod mft;
 pub mod open;
 pub mod record;
 pub mod runs;
+pub mod scan;
+pub mod usage;
+pub mod used;
 
 pub use attr::{AttrFlags, Attribute, Form};
 pub use boot::Geometry;
@@ -35,3 +42,6 @@ pub use finding::Finding;
 pub use mft::Mft;
 pub use open::{Volume, VolumeInfo};
 pub use record::RecordView;
+pub use scan::{BadWhy, Scanned};
+pub use usage::{Usage, UsageReport};
+pub use used::analyse;
