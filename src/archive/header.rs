@@ -170,6 +170,8 @@ pub struct Totals {
     pub unreadable_bytes: u64,
     /// Bytes left out on request.
     pub skipped_bytes: u64,
+    /// Bytes of the whole stream; not stored, known once Tail was seen.
+    pub end: u64,
 }
 
 /// A record header in memory.
@@ -206,6 +208,11 @@ pub struct Header {
 }
 
 impl Header {
+    /// The archive it belongs to.
+    pub fn archive_id(&self) -> super::ArchiveId {
+        super::ArchiveId(self.id)
+    }
+
     /// Length of the disk form, padding included.
     pub fn len(&self) -> usize {
         padded((FIXED + self.extension.len()) as u64) as usize
@@ -494,6 +501,7 @@ impl Header {
             zero_bytes: n(6),
             unreadable_bytes: n(7),
             skipped_bytes: n(8),
+            end: self.stream_offset + self.total_len(),
         })
     }
 }

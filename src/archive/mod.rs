@@ -7,6 +7,7 @@ mod index;
 mod pack;
 mod reader;
 mod region;
+mod store;
 mod walk;
 mod writer;
 
@@ -20,6 +21,7 @@ pub use index::{Entry, Index, MftSpan};
 pub use pack::{CellPlace, Packed, Packer, is_zero};
 pub use reader::Archive;
 pub use region::RegionView;
+pub use store::{PartialFile, partial_path};
 pub use walk::{Body, Forward, Found, Input, Pipe, Walker};
 pub use writer::{ArchiveId, Writer};
 

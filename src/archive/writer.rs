@@ -74,20 +74,22 @@ impl<W: Write> Writer<W> {
         self.offset
     }
 
-    /// Totals so far.
-    pub fn totals(&self) -> Totals {
-        self.totals
+    /// The archive's id.
+    pub fn id(&self) -> ArchiveId {
+        self.id
+    }
+
+    /// The output, to move it behind the adopted records.
+    pub fn output(&mut self) -> &mut W {
+        &mut self.out
     }
 
     /// Counts a record that already stands at the present place.
-    pub fn adopt(&mut self, header: &Header) -> Result<()> {
+    pub fn adopt(&mut self, header: &Header) {
         self.scratch.clear();
         header.encode(&mut self.scratch);
-        let digest_input = std::mem::take(&mut self.scratch);
-        self.headers.update(&digest_input);
-        self.scratch = digest_input;
+        self.headers.update(&self.scratch);
         self.count(header);
-        Ok(())
     }
 
     /// Appends a record.
@@ -175,13 +177,5 @@ impl<W: Write> Writer<W> {
             .flush()
             .map_err(|e| Error::io("Cannot write the archive", e))?;
         Ok((self.totals, digest, self.out))
-    }
-
-    /// Gives the output back without finishing: an incomplete archive.
-    pub fn abandon(mut self) -> Result<W> {
-        self.out
-            .flush()
-            .map_err(|e| Error::io("Cannot write the archive", e))?;
-        Ok(self.out)
     }
 }
