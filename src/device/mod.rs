@@ -1,8 +1,28 @@
 //! Floor 1: bytes in and out. A [`Source`] gives positioned reads and is never
 //! written; a [`Sink`] takes positioned writes.
 
+mod block;
+mod counting;
+mod faulty;
+mod file;
+pub mod guard;
+mod map;
+mod open;
+mod posix;
+mod ranges;
+mod rescue;
+mod sink;
 mod window;
 
+pub use block::BlockSource;
+pub use counting::{CountingSource, Counts};
+pub use faulty::{Fault, FaultySource};
+pub use file::FileSource;
+pub use map::{MapBlock, Phase, RescueMap, Status};
+pub use open::{Identity, OpenOptions, OpenedSource, SourceKind, open_source};
+pub use ranges::RangeSet;
+pub use rescue::{BadMap, RescueOptions, RescueSource};
+pub use sink::{BlockSink, FileSink, FileSinkOptions, MemorySink};
 pub use window::Window;
 
 use crate::error::Result;

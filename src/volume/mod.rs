@@ -12,6 +12,10 @@
 //! | [`file`](mod@file) | a file with all its records |
 //! | [`mft`] | where the file records lie |
 //! | [`open`] | opening a volume, with its fallbacks |
+//! | [`scan`] | a parallel look at every record |
+//! | [`bitmap`] | `$Bitmap` and the bitmap of the MFT |
+//! | [`owners`](mod@owners) | whose clusters are these |
+//! | [`used`], [`usage`] | which clusters a backup must keep |
 //! | [`fault`], [`finding`] | what is wrong with a structure, and with the volume |
 //! | [`stream`] | the logical content of an attribute |
 //! | [`lznt1`] | LZNT1 |
@@ -25,6 +29,7 @@
 
 pub mod attr;
 pub mod attrlist;
+pub mod bitmap;
 pub mod boot;
 pub mod extents;
 pub mod fault;
@@ -36,14 +41,18 @@ pub mod lznt1;
 pub mod mft;
 pub mod names;
 pub mod open;
+pub mod owners;
 pub mod path;
 pub mod record;
 pub mod reparse;
 pub mod runs;
+pub mod scan;
 pub mod stream;
 pub mod times;
 pub mod tree;
 pub mod upcase;
+pub mod usage;
+pub mod used;
 
 pub use attr::{AttrFlags, Attribute, Form};
 pub use boot::Geometry;
@@ -54,7 +63,11 @@ pub use finding::Finding;
 pub use listing::Listing;
 pub use mft::Mft;
 pub use open::{Volume, VolumeInfo};
+pub use owners::{Owner, owners};
 pub use path::VolumePath;
 pub use record::RecordView;
+pub use scan::{BadWhy, Scanned};
 pub use stream::{Piece, Stream};
 pub use tree::Tree;
+pub use usage::{Usage, UsageReport};
+pub use used::analyse;

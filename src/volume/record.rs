@@ -57,7 +57,7 @@ pub struct RecordHeader {
 /// Checks that every 512 bytes of a record or index block carry its update
 /// sequence number, without changing it. Returns the bytes of the array.
 #[inline]
-fn check_fixups(record: &[u8]) -> Result<(usize, usize), FixupFault> {
+pub(crate) fn check_fixups(record: &[u8]) -> Result<(usize, usize), FixupFault> {
     let bad = |kind, at, found: usize, expected: usize| {
         Err(Fault::new(kind, at, found as u64, expected as u64))
     };

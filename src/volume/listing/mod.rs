@@ -10,11 +10,11 @@
 mod order;
 mod rows;
 
-pub use rows::{Data, Node, PART};
+pub use rows::{Data, Node};
 
 use super::names::push_escaped;
 use super::open::Volume;
-use super::record::{RecordView, apply_fixups};
+use super::scan::Scanned;
 use super::upcase::UpCase;
 use crate::error::{Error, Result};
 use crate::observe::Observer;
@@ -22,9 +22,6 @@ use crate::units::RecordNo;
 use order::{Order, Path, Step};
 use rayon::prelude::*;
 use rows::{NamedStream, Part, Table};
-
-/// Bytes of the MFT that are read at once.
-const READ: usize = 256 << 10;
 
 /// What a listing holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -216,95 +213,30 @@ impl Listing {
     }
 }
 
-/// Collects the rows of all records, part by part in parallel.
+/// Collects the rows of all records, batch by batch in parallel.
 fn scan_parts(volume: &Volume, deleted: bool, observer: &dyn Observer) -> Result<Vec<Part>> {
-    let mft = volume.mft();
-    let size = u64::from(volume.geometry().record_size);
-    let end = mft.record_count.min(mft.initialized.div_ceil(size));
-    let parts = end.div_ceil(PART);
-    (0..parts)
-        .into_par_iter()
-        .map(|i| {
-            if observer.cancelled() {
-                return Err(Error::interrupted());
-            }
-            let first = i * PART;
-            let last = (first + PART).min(end);
-            let mut part = Part::new(first, (last - first) as usize, deleted);
-            let bad = for_each_record(volume, first, last, deleted, |v| part.add(v));
-            part.faults += bad;
-            observer.advance(last - first);
-            Ok(part)
-        })
-        .collect()
-}
-
-/// Visits the records `first..end` that are in use (with `deleted`: also
-/// those that are free but sound); returns how many were damaged.
-pub(crate) fn for_each_record(
-    volume: &Volume,
-    first: u64,
-    end: u64,
-    deleted: bool,
-    mut visit: impl FnMut(&RecordView<'_>),
-) -> u64 {
-    let size = volume.geometry().record_size as usize;
-    let per_read = (READ / size).max(1) as u64;
-    let map = &volume.mft().extents;
-    let mut buf = vec![0; per_read as usize * size];
-    let mut bad = 0;
-    let mut one = |n: u64, bytes: &mut [u8]| {
-        // Bit 0 of the flags is the same before and after fixups.
-        let used = bytes[0x16] & 1 != 0;
-        if !bytes.starts_with(b"FILE") || !used && !deleted {
-            // A mirror may know better about the first few.
-            if n < 4
-                && let Ok(r) = volume.record(RecordNo(n))
-            {
-                visit(&r.view());
-            } else if bytes.starts_with(b"BAAD") {
-                return 1;
-            }
-            return 0;
-        }
-        let sound = apply_fixups(bytes).and_then(|()| RecordView::new(bytes, RecordNo(n)));
-        match sound {
-            Ok(view) => visit(&view),
-            Err(_) => match volume.record(RecordNo(n)) {
-                Ok(r) if n < 16 => visit(&r.view()),
-                _ => return u64::from(used),
-            },
-        }
-        0
-    };
-    let mut n = first;
-    while n < end {
-        let count = per_read.min(end - n);
-        let bytes = &mut buf[..count as usize * size];
-        if volume.read_extents(map, n * size as u64, bytes).is_ok() {
-            for (i, r) in bytes.chunks_exact_mut(size).enumerate() {
-                bad += one(n + i as u64, r);
-            }
-        } else {
-            for i in n..n + count {
-                let bytes = &mut buf[..size];
-                match volume.read_extents(map, i * size as u64, bytes) {
-                    Ok(()) => bad += one(i, bytes),
-                    Err(_) => bad += 1,
-                }
-            }
-        }
-        n += count;
-    }
-    bad
+    let mut parts = Vec::new();
+    volume.scan(
+        observer,
+        |first| Part::new(first.0, deleted),
+        |part, scanned| match scanned {
+            Scanned::Record(view) | Scanned::Mirror(view) => part.add(&view),
+            Scanned::Free(_) => {}
+            Scanned::Bad { .. } => part.faults += 1,
+        },
+        |part| {
+            parts.push(part);
+            Ok(())
+        },
+    )?;
+    Ok(parts)
 }
 
 impl Table {
     /// The named streams of a file; those from other records come last.
     fn streams_of(&self, node: &Node) -> impl Iterator<Item = (&[u8], &Data)> {
         let mine = |s: &NamedStream| s.record == node.record && s.sequence == node.sequence;
-        let here = (u64::from(node.record) / PART) as usize;
-        let near = &self.parts[here];
+        let near = &self.parts[self.part_of(node.record)];
         let from = near.streams.partition_point(|s| s.own < node.record);
         let near_rows = near.streams[from..]
             .iter()

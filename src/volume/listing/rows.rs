@@ -1,6 +1,6 @@
 //! What a listing keeps of a file record: one compact row per file, one per
-//! name, one per named stream. Collected in parts of [`PART`] records, each
-//! by one thread.
+//! name, one per named stream. Collected in parts of neighbouring
+//! records, each by one thread.
 
 use crate::units::{FileRef, RecordNo};
 use crate::volume::attr::{self, AttrFlags, Attribute, Form};
@@ -8,8 +8,6 @@ use crate::volume::names::{self, FileName, Space};
 use crate::volume::record::RecordView;
 use crate::volume::times::Times;
 
-/// Records per part.
-pub const PART: u64 = 1 << 14;
 const NONE: u32 = u32::MAX;
 
 /// A file: what its base record says, joined with its extension records.
@@ -136,7 +134,7 @@ enum Extra {
     Ea,
 }
 
-/// The rows of [`PART`] neighbouring records.
+/// The rows of neighbouring records, as many in each part.
 pub struct Part {
     first: u64,
     deleted: bool,
@@ -154,15 +152,15 @@ pub struct Part {
 impl Part {
     /// An empty part for the records from `first` on; `deleted` keeps
     /// deleted records too.
-    pub fn new(first: u64, records: usize, deleted: bool) -> Self {
+    pub fn new(first: u64, deleted: bool) -> Self {
         Self {
             first,
             deleted,
-            slots: vec![NONE; records],
-            nodes: Vec::with_capacity(records),
-            names: Vec::with_capacity(records),
+            slots: Vec::new(),
+            nodes: Vec::new(),
+            names: Vec::new(),
             streams: Vec::new(),
-            text: Vec::with_capacity(records * 20),
+            text: Vec::new(),
             extras: Vec::new(),
             faults: 0,
         }
@@ -244,8 +242,11 @@ impl Part {
         if !in_use && self.names.len() == names {
             return;
         }
-        if let Some(slot) = self.slots.get_mut((own.record.0 - self.first) as usize) {
-            *slot = self.nodes.len() as u32;
+        // Records come in order: at most a batch is filled up here.
+        let slot = (own.record.0 - self.first) as usize;
+        self.slots.resize(slot.max(self.slots.len()), NONE);
+        if slot == self.slots.len() {
+            self.slots.push(self.nodes.len() as u32);
             self.nodes.push(node);
         }
     }
@@ -313,6 +314,7 @@ fn data_of(a: &Attribute<'_>) -> Option<Data> {
 /// All parts, by record number.
 pub(super) struct Table {
     pub parts: Vec<Part>,
+    per_part: usize,
     /// Named streams that stand in extension records, by file: file's record,
     /// part, place in the part.
     far: Vec<(u32, u32, u32)>,
@@ -321,8 +323,15 @@ pub(super) struct Table {
 impl Table {
     /// Joins what the extension records said with their files.
     pub fn new(parts: Vec<Part>) -> Self {
-        let far = Vec::new();
-        let mut t = Self { parts, far };
+        let mut t = Self {
+            per_part: match &parts[..] {
+                [_, second, ..] => second.first as usize,
+                [only] => only.slots.len().max(1),
+                [] => 1,
+            },
+            parts,
+            far: Vec::new(),
+        };
         for p in 0..t.parts.len() {
             for (file, extra) in std::mem::take(&mut t.parts[p].extras) {
                 if let Some(n) = t.node_mut(file) {
@@ -358,10 +367,15 @@ impl Table {
     }
 
     fn place(&self, record: u32) -> Option<(usize, usize)> {
-        let part = (u64::from(record) / PART) as usize;
+        let part = self.part_of(record);
         let slots = &self.parts.get(part)?.slots;
-        let slot = *slots.get((u64::from(record) % PART) as usize)?;
+        let slot = *slots.get(record as usize % self.per_part)?;
         (slot != NONE).then_some((part, slot as usize))
+    }
+
+    /// The part that holds a record.
+    pub fn part_of(&self, record: u32) -> usize {
+        record as usize / self.per_part
     }
 
     pub fn node(&self, record: u32) -> Option<&Node> {
@@ -377,7 +391,8 @@ impl Table {
 
     /// The number behind the highest record.
     pub fn end(&self) -> u64 {
-        self.parts.len() as u64 * PART
+        let last = self.parts.last().map_or(0, |p| p.slots.len());
+        (self.parts.len().saturating_sub(1) * self.per_part + last) as u64
     }
 }
 

@@ -1,0 +1,3 @@
+//! Floor 3: whole jobs, one file per verb. Nothing here prints, exits or asks.
+
+pub mod pipeline;
