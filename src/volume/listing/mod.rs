@@ -12,6 +12,7 @@ mod rows;
 
 pub use rows::{Data, Node};
 
+use super::file::FileRecords;
 use super::names::push_escaped;
 use super::open::Volume;
 use super::scan::Scanned;
@@ -40,6 +41,8 @@ pub struct Listing {
     table: Table,
     order: Order,
     deleted: Deleted,
+    /// Set before every directory: where the listing begins.
+    top: Vec<u8>,
     /// Records and attributes that could not be understood.
     pub faults: u64,
 }
@@ -55,6 +58,8 @@ pub struct Row<'a> {
     pub name: &'a [u8],
     /// Name (WTF-8) and size of the stream, when it is a row for one.
     pub stream: Option<(&'a [u8], &'a Data)>,
+    /// Where it leads, when it is a link.
+    pub target: Option<&'a [u8]>,
     /// The file.
     pub node: &'a Node,
 }
@@ -106,8 +111,15 @@ impl Listing {
             table,
             order,
             deleted,
+            top: Vec::new(),
             faults,
         })
+    }
+
+    /// Says at which path (WTF-8) the directory stands that the scan began at.
+    pub fn below(mut self, path: &[u8]) -> Self {
+        self.top = path.strip_suffix(b"/").unwrap_or(path).to_vec();
+        self
     }
 
     /// Formats every row with `format`, in parallel, and hands the text on in
@@ -150,6 +162,7 @@ impl Listing {
         let to = self.order.marks.get(piece + 1);
         let to = to.map_or(self.order.steps.len(), |m| m.step);
         let mut path = from.path.clone();
+        path.prefix(&self.top);
         let mut plain = super::names::is_plain(&path.text);
         for step in &self.order.steps[from.step..to] {
             match *step {
@@ -201,15 +214,50 @@ impl Listing {
             dir_plain,
             name,
             stream: None,
+            target: None,
             node,
         };
+        if node.tag != 0 {
+            row.target = self.table.parts[self.table.part_of(node.record)].target(node.record);
+        }
         visit(&row);
+        row.target = None;
         if node.has_streams() {
             for (name, data) in self.table.streams_of(node) {
                 row.stream = Some((name, data));
                 visit(&row);
             }
         }
+    }
+}
+
+/// The row of one file under one name, and those of its named streams,
+/// without a scan. `dir` is the directory's path, from `/` to `/`.
+pub fn file_rows(file: &FileRecords, dir: &[u8], name: &[u8], mut visit: impl FnMut(&Row<'_>)) {
+    let number = file.base().number();
+    let mut part = Part::new(number.0, true);
+    part.add(&file.base().view());
+    for r in file.extensions() {
+        part.add(&r.view());
+    }
+    let table = Table::alone(part);
+    let part = &table.parts[0];
+    let Some(node) = part.nodes.first() else {
+        return;
+    };
+    let mut row = Row {
+        dir,
+        dir_plain: super::names::is_plain(dir),
+        name,
+        stream: None,
+        target: part.target(node.record),
+        node,
+    };
+    visit(&row);
+    row.target = None;
+    for s in &part.streams {
+        row.stream = Some((part.text(s.text), &s.data));
+        visit(&row);
     }
 }
 

@@ -6,6 +6,7 @@ use crate::units::{FileRef, RecordNo};
 use crate::volume::attr::{self, AttrFlags, Attribute, Form};
 use crate::volume::names::{self, FileName, Space};
 use crate::volume::record::RecordView;
+use crate::volume::reparse::Reparse;
 use crate::volume::times::Times;
 
 const NONE: u32 = u32::MAX;
@@ -143,6 +144,8 @@ pub struct Part {
     pub(super) nodes: Vec<Node>,
     pub(super) names: Vec<Name>,
     pub(super) streams: Vec<NamedStream>,
+    /// Where links lead: the record, the path.
+    targets: Vec<(u32, Text)>,
     text: Vec<u8>,
     extras: Vec<(FileRef, Extra)>,
     /// Records and attributes that could not be understood.
@@ -160,6 +163,7 @@ impl Part {
             nodes: Vec::new(),
             names: Vec::new(),
             streams: Vec::new(),
+            targets: Vec::new(),
             text: Vec::new(),
             extras: Vec::new(),
             faults: 0,
@@ -224,9 +228,13 @@ impl Part {
                     Some(data) => self.keep(base, &mut node, Extra::Data(data)),
                 },
                 attr::REPARSE_POINT => {
-                    let value = a.resident().and_then(|v| v.first_chunk::<4>());
-                    let tag = value.map_or(u32::MAX, |v| u32::from_le_bytes(*v));
+                    let point = a.resident().and_then(Reparse::parse);
+                    let tag = point.as_ref().map_or(u32::MAX, |p| p.tag);
                     self.keep(base, &mut node, Extra::Tag(tag));
+                    if let Some(path) = point.as_ref().and_then(Reparse::path) {
+                        let text = self.push_wtf8(path);
+                        self.targets.push((record, text));
+                    }
                 }
                 attr::EA => self.keep(base, &mut node, Extra::Ea),
                 _ => {}
@@ -243,7 +251,7 @@ impl Part {
             return;
         }
         // Records come in order: at most a batch is filled up here.
-        let slot = (own.record.0 - self.first) as usize;
+        let slot = own.record.0.saturating_sub(self.first) as usize;
         self.slots.resize(slot.max(self.slots.len()), NONE);
         if slot == self.slots.len() {
             self.slots.push(self.nodes.len() as u32);
@@ -268,6 +276,16 @@ impl Part {
         }
     }
 
+    fn push_wtf8(&mut self, bytes: &[u8]) -> Text {
+        let at = self.text.len() as u32;
+        let len = bytes.len().min(usize::from(u16::MAX));
+        self.text.extend_from_slice(&bytes[..len]);
+        Text {
+            at,
+            len: len as u16,
+        }
+    }
+
     fn push_name(&mut self, n: &FileName<'_>, node: &Node) {
         let text = self.push_text(n.name);
         self.names.push(Name {
@@ -277,6 +295,12 @@ impl Part {
             parent: u32::try_from(n.parent.record.0).unwrap_or(u32::MAX),
             text,
         });
+    }
+
+    /// Where the link of a record leads, as far as this part knows.
+    pub(super) fn target(&self, record: u32) -> Option<&[u8]> {
+        let hit = self.targets.iter().find(|t| t.0 == record)?;
+        Some(self.text(hit.1))
     }
 
     pub(super) fn text(&self, t: Text) -> &[u8] {
@@ -357,6 +381,24 @@ impl Table {
         }
         t.far.sort_unstable();
         t
+    }
+
+    /// One file with all its records.
+    pub fn alone(mut part: Part) -> Self {
+        let links = part.names.len().min(usize::from(u16::MAX)) as u16;
+        for (_, extra) in std::mem::take(&mut part.extras) {
+            if let Some(n) = part.nodes.first_mut() {
+                n.join(&extra);
+            }
+        }
+        if let Some(n) = part.nodes.first_mut() {
+            n.links = links;
+        }
+        Self {
+            per_part: usize::MAX,
+            parts: vec![part],
+            far: Vec::new(),
+        }
     }
 
     /// Named streams of a file that stand in extension records.
