@@ -290,7 +290,11 @@ fn long(row: &Row<'_>, prefix: &str, whole_path: bool, out: &mut Vec<u8>) {
         out.push(b']');
         if let Some(target) = row.target {
             out.extend_from_slice(b" -> ");
-            push_escaped(target, out);
+            // Nobody reads it back: its backslashes stay single.
+            for (i, part) in target.split(|&b| b == b'\\').enumerate() {
+                out.extend_from_slice(if i > 0 { b"\\" } else { b"" });
+                push_escaped(part, out);
+            }
         }
     }
     out.push(b'\n');

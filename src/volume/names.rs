@@ -100,7 +100,7 @@ fn must_escape(v: u32) -> bool {
 /// True when [`Escaped`] would change nothing.
 #[inline]
 pub fn is_plain(wtf8: &[u8]) -> bool {
-    let quick = |b: u8| b >= 0x20 && b < 0x7f && b != b'\\';
+    let quick = |b: u8| (0x20..0x7f).contains(&b) && b != b'\\';
     wtf8.iter().all(|&b| quick(b)) || is_plain_slow(wtf8)
 }
 
