@@ -37,11 +37,10 @@ fn open(name: &str, part: Part) -> Option<(Volume, Usage)> {
 #[test]
 fn bitmap_counts_are_those_of_the_readme() {
     for (name, part, used, total) in COUNTS {
-        let Some((_, usage)) = open(name, part) else {
+        let Some((volume, usage)) = open(name, part) else {
             continue;
         };
         let r = &usage.report;
-        println!("{name}: {}", serde_json::to_string(r).unwrap());
         assert_eq!(
             (r.bitmap_clusters, r.total_clusters),
             (used, total),
@@ -56,5 +55,79 @@ fn bitmap_counts_are_those_of_the_readme() {
         let back: ntbak::volume::UsageReport =
             serde_json::from_str(&serde_json::to_string(r).unwrap()).unwrap();
         assert_eq!(&back, r, "{name}");
+    }
+}
+
+fn runs(volume: &Volume, record: u64, name: &str) -> usize {
+    let file = volume.file(RecordNo(record)).unwrap();
+    let name: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    match file.stream(attr::DATA, &name).unwrap() {
+        FileStream::NonResident(joined) => joined.map.as_slice().len(),
+        FileStream::Resident(..) => 0,
+    }
+}
+
+#[test]
+fn dump() {
+    for (name, part) in [
+        ("v05", None),
+        ("v09", None),
+        ("v13", None),
+        ("v11", Some((1048576, 2147483648))),
+        ("v11", Some((2148532224, 3218079744))),
+        ("c01", None),
+        ("c02", None),
+        ("c03", None),
+        ("c04", None),
+        ("c05", None),
+        ("c06", None),
+        ("c07", None),
+    ] {
+        let Some((volume, usage)) = open(name, part) else {
+            continue;
+        };
+        let mut r = usage.report;
+        r.classified.clear();
+        println!(
+            "{name} {:?} notes {:#?} mft {}",
+            volume.info(),
+            volume.notes(),
+            volume.mft().extents.as_slice().len()
+        );
+        println!(
+            "  {}",
+            serde_json::to_string(&r)
+                .unwrap()
+                .chars()
+                .take(2500)
+                .collect::<String>()
+        );
+        let mut n = 0;
+        for i in 0..volume.mft().record_count {
+            if let Ok(f) = volume.file(RecordNo(i)) {
+                if !f.base().view().in_use() {
+                    continue;
+                }
+                for m in &f.notes {
+                    n += 1;
+                    if n < 10 {
+                        println!("  {m}");
+                    }
+                }
+                let mut seen = std::collections::HashSet::new();
+                for (_, a) in f.attributes() {
+                    if seen.insert((a.type_code, a.name)) {
+                        if let Some(FileStream::NonResident(j)) = f.stream(a.type_code, a.name) {
+                            for m in &j.notes {
+                                n += 1;
+                                if n < 10 {
+                                    println!("  {m}");
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 }

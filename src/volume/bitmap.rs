@@ -1,10 +1,12 @@
-//! `$Bitmap`: which clusters the file system says are in use. One bit for each
-//! cluster, least significant first.
+//! `$Bitmap`: which clusters the file system says are in use, and the bitmap of
+//! `$MFT`, which says the same of file records. One bit each, least significant
+//! first.
 
 use super::attr::DATA;
 use super::extents::ExtentMap;
 use super::file::FileStream;
 use super::finding::Finding;
+use super::mft::MftBitmap;
 use super::open::Volume;
 use crate::error::Result;
 use crate::units::{ClusterSet, RecordNo};
@@ -97,5 +99,49 @@ impl ClusterBitmap {
             self.notes.push(Finding::new("bitmap", message));
             self.unknown.insert(size * 8..limit);
         }
+    }
+}
+
+/// What `$MFT::$BITMAP` says of the records.
+pub struct MarkedRecords {
+    used: ClusterSet,
+    /// Nothing is known behind this.
+    known: u64,
+}
+
+impl MarkedRecords {
+    /// Reads it up to the first part that cannot be read, which is noted.
+    pub fn read(volume: &Volume, notes: &mut Vec<Finding>) -> Self {
+        let count = volume.mft().record_count;
+        let mut used = ClusterSet::new(count);
+        let known = match &volume.mft().bitmap {
+            MftBitmap::Missing => 0,
+            MftBitmap::Resident(value) => {
+                used.load_bitmap(0, value);
+                value.len() as u64 * 8
+            }
+            MftBitmap::NonResident { extents, size } => {
+                let end = count.div_ceil(8).min(*size);
+                let mut buffer = vec![0; STEP.min(end) as usize];
+                let mut at = 0;
+                while at < end {
+                    let now = &mut buffer[..STEP.min(end - at) as usize];
+                    if let Err(e) = volume.read_extents(extents, at, now) {
+                        let what = "The bitmap of the MFT cannot be read";
+                        notes.push(Finding::survived("mft-bitmap", what, &e));
+                        break;
+                    }
+                    used.load_bitmap(at * 8, now);
+                    at += now.len() as u64;
+                }
+                at * 8
+            }
+        };
+        Self { used, known }
+    }
+
+    /// True when it calls a record free.
+    pub fn is_free(&self, record: RecordNo) -> bool {
+        record.0 < self.known && !self.used.contains(record.0)
     }
 }

@@ -13,7 +13,8 @@
 //! | [`mft`] | where the file records lie |
 //! | [`open`] | opening a volume, with its fallbacks |
 //! | [`scan`] | a parallel look at every record |
-//! | [`bitmap`] | `$Bitmap` |
+//! | [`bitmap`] | `$Bitmap` and the bitmap of the MFT |
+//! | [`owners`](mod@owners) | whose clusters are these |
 //! | [`used`], [`usage`] | which clusters a backup must keep |
 //! | [`fault`], [`finding`] | what is wrong with a structure, and with the volume |
 
@@ -27,6 +28,7 @@ pub mod file;
 pub mod finding;
 pub mod mft;
 pub mod open;
+pub mod owners;
 pub mod record;
 pub mod runs;
 pub mod scan;
@@ -41,6 +43,7 @@ pub use file::{FileRecords, FileStream, Joined, Record};
 pub use finding::Finding;
 pub use mft::Mft;
 pub use open::{Volume, VolumeInfo};
+pub use owners::{Owner, owners};
 pub use record::RecordView;
 pub use scan::{BadWhy, Scanned};
 pub use usage::{Usage, UsageReport};

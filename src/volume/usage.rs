@@ -183,6 +183,30 @@ impl BadList {
     }
 }
 
+/// Numbers of records: all counted, the first [`LIST_CAP`] listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordList {
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub list: Vec<RecordNo>,
+}
+
+impl RecordList {
+    pub(crate) fn push(&mut self, record: RecordNo) {
+        self.count += 1;
+        if self.list.len() < LIST_CAP {
+            self.list.push(record);
+        }
+    }
+
+    pub(crate) fn append(&mut self, other: Self) {
+        self.count += other.count;
+        let room = LIST_CAP.saturating_sub(self.list.len());
+        self.list.extend(other.list.into_iter().take(room));
+    }
+}
+
 /// What the volume uses, in numbers and short lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageReport {
@@ -206,6 +230,8 @@ pub struct UsageReport {
     pub bad_records: BadList,
     /// Damaged attributes in sound records.
     pub bad_attributes: BadList,
+    /// Records in use that `$MFT::$BITMAP` calls free.
+    pub unmarked: RecordList,
     /// What else was found.
     pub notes: Vec<Finding>,
 }

@@ -2,12 +2,14 @@
 //! that a record in use names, whatever the other one says.
 
 use super::attr::{Attribute, Form, NonResident};
-use super::bitmap::ClusterBitmap;
+use super::bitmap::{ClusterBitmap, MarkedRecords};
 use super::fault::{Fault, FaultKind};
 use super::open::Volume;
 use super::record::RecordView;
 use super::scan::{BadWhy, Scanned};
-use super::usage::{BadList, BadRecord, RangeList, RecordCounts, TypeUse, Usage, UsageReport};
+use super::usage::{
+    BadList, BadRecord, RangeList, RecordCounts, RecordList, TypeUse, Usage, UsageReport,
+};
 use crate::error::Result;
 use crate::observe::Observer;
 use crate::units::{ClusterSet, Place, RecordNo};
@@ -36,13 +38,14 @@ pub fn analyse(volume: &Volume, observer: &dyn Observer) -> Result<Usage> {
         bitmap_clusters,
         ..UsageReport::default()
     };
+    let marked = MarkedRecords::read(volume, &mut report.notes);
     let mut owned = ClusterSet::new(limit);
     let mut bad = ClusterSet::new(limit);
     let mut types = [TypeUse::default(); TYPES];
     observer.begin("Reading file records", Some(volume.mft().record_count));
     let scanned = volume.scan(
         observer,
-        |_| Batch::new(volume.geometry().cluster_size, limit, &kept),
+        |_| Batch::new(volume, limit, &kept, &marked),
         |batch, scanned| batch.take(scanned),
         |batch| {
             for run in &batch.runs {
@@ -65,6 +68,7 @@ pub fn analyse(volume: &Volume, observer: &dyn Observer) -> Result<Usage> {
             report.bad_attributes.append(batch.bad_attributes);
             report.differences.owned_free.append(batch.owned_free);
             report.differences.outside.append(batch.outside);
+            report.unmarked.append(batch.unmarked);
             Ok(())
         },
     );
@@ -97,7 +101,8 @@ pub fn analyse(volume: &Volume, observer: &dyn Observer) -> Result<Usage> {
     }
     let seen = types.iter().filter(|t| t.resident + t.pieces > 0);
     report.classified = seen.copied().collect();
-    report.notes.append(&mut notes);
+    notes.append(&mut report.notes);
+    report.notes = notes;
     Ok(Usage {
         kept,
         extra,
@@ -115,9 +120,11 @@ struct Run {
 
 /// What one batch of records uses.
 struct Batch<'v> {
+    volume: &'v Volume,
     cluster_size: u64,
     limit: u64,
     in_bitmap: &'v ClusterSet,
+    marked: &'v MarkedRecords,
     runs: Vec<Run>,
     bad_runs: Vec<Run>,
     types: [TypeUse; TYPES],
@@ -126,14 +133,22 @@ struct Batch<'v> {
     bad_attributes: BadList,
     owned_free: RangeList,
     outside: RangeList,
+    unmarked: RecordList,
 }
 
 impl<'v> Batch<'v> {
-    fn new(cluster_size: u32, limit: u64, in_bitmap: &'v ClusterSet) -> Self {
+    fn new(
+        volume: &'v Volume,
+        limit: u64,
+        in_bitmap: &'v ClusterSet,
+        marked: &'v MarkedRecords,
+    ) -> Self {
         Self {
-            cluster_size: cluster_size.into(),
+            volume,
+            cluster_size: volume.geometry().cluster_size.into(),
             limit,
             in_bitmap,
+            marked,
             runs: Vec::with_capacity(1024),
             bad_runs: Vec::new(),
             types: [TypeUse::default(); TYPES],
@@ -142,6 +157,7 @@ impl<'v> Batch<'v> {
             bad_attributes: BadList::default(),
             owned_free: RangeList::default(),
             outside: RangeList::default(),
+            unmarked: RecordList::default(),
         }
     }
 
@@ -179,6 +195,9 @@ impl<'v> Batch<'v> {
     fn record(&mut self, view: &RecordView<'_>) {
         self.records.total += 1;
         self.records.in_use += 1;
+        if self.marked.is_free(view.number()) {
+            self.unmarked.push(view.number());
+        }
         let base = view.base();
         match base {
             Some(_) => self.records.extensions += 1,
@@ -198,8 +217,9 @@ impl<'v> Batch<'v> {
     fn bad_attribute(&mut self, view: &RecordView<'_>, fault: Fault) {
         self.bad_attributes.push(|| BadRecord {
             record: view.number(),
-            offset: None,
-            why: format!("{fault}, at byte {:#x} of the record", fault.offset),
+            offset: (self.volume.record_offset(view.number()))
+                .map(|at| at.saturating_add(fault.offset.into())),
+            why: fault.to_string(),
         });
     }
 
