@@ -31,6 +31,7 @@ here=$(cd "$(dirname "$0")/bench" && pwd)
 root=$(cd "$here/../.." && pwd)
 . "$here/volume.sh"
 PATH=$PATH:/usr/sbin:/sbin
+export PYTHONDONTWRITEBYTECODE=1
 
 quick=0 profiles=mixed,small,scan only=. rounds= slow= level=3 records= seed=20240611
 work= sync=0 report= build=0

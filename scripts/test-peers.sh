@@ -17,6 +17,7 @@ here=$(cd "$(dirname "$0")/bench" && pwd)
 root=$(cd "$here/../.." && pwd)
 . "$here/volume.sh"
 PATH=$PATH:/usr/sbin:/sbin
+export PYTHONDONTWRITEBYTECODE=1
 : "${NTBAK:=$root/target/release/ntbak}"
 passed=0 failed=0 skipped=0
 
