@@ -13,7 +13,9 @@
 
 pub mod archive;
 pub mod device;
+pub mod disk;
 pub mod error;
 pub mod observe;
 pub mod ops;
 pub mod units;
+pub mod volume;

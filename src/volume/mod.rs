@@ -35,6 +35,7 @@ pub mod extents;
 pub mod fault;
 pub mod file;
 pub mod finding;
+pub mod health;
 pub mod index;
 pub mod listing;
 pub mod lznt1;
