@@ -10,6 +10,7 @@
 //! | [`attrlist`] | attribute list |
 //! | [`extents`] | raw clusters of a stream |
 //! | [`file`](mod@file) | a file with all its records |
+//! | [`logfile`] | was the volume left clean |
 //! | [`mft`] | where the file records lie |
 //! | [`open`] | opening a volume, with its fallbacks |
 //! | [`scan`] | a parallel look at every record |
@@ -26,6 +27,7 @@ pub mod extents;
 pub mod fault;
 pub mod file;
 pub mod finding;
+pub mod logfile;
 pub mod mft;
 pub mod open;
 pub mod owners;
