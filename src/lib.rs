@@ -17,3 +17,4 @@ pub mod error;
 pub mod observe;
 pub mod ops;
 pub mod units;
+pub mod volume;

@@ -138,7 +138,10 @@ mod tests {
         assert_eq!(of(in_use, page(3, 0, CLEAN)), LogState::Clean);
         assert_eq!(of(vec![0; PAGE], clean), LogState::Clean);
         assert_eq!(LogState::from_pages(&[0xff; 9000]), LogState::Reset);
-        assert!(matches!(LogState::from_pages(&[]), LogState::Unknown { .. }));
+        assert!(matches!(
+            LogState::from_pages(&[]),
+            LogState::Unknown { .. }
+        ));
     }
 
     proptest! {
