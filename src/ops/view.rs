@@ -2,7 +2,7 @@
 
 use crate::archive::{Archive, RegionKind, RegionView, TableKind};
 use crate::device::{Identity, OpenOptions, SharedSource, Window, open_source};
-use crate::disk::{Layout, Table};
+use crate::disk::{TableKind as Table, open_layout};
 use crate::error::{Error, Result};
 use crate::volume::Volume;
 use std::path::Path;
@@ -101,7 +101,7 @@ impl View {
     }
 
     fn of_disk(source: SharedSource, identity: Identity) -> Result<View> {
-        let layout = Layout::open(source.clone())?;
+        let layout = open_layout(&*source)?;
         let bare = layout.table == Table::None;
         let mut partitions = Vec::new();
         for p in &layout.partitions {
@@ -110,14 +110,14 @@ impl View {
                 false => format!("{} partition {}", source.name(), p.number),
             };
             partitions.push(Partition {
-                number: p.number,
+                number: u16::try_from(p.number).unwrap_or(u16::MAX),
                 start: p.start,
                 bytes: p.length,
                 content: p.content.name().into(),
                 is_ntfs: p.content.is_ntfs(),
                 way_out: p.content.way_out().into(),
                 name: p.name.clone(),
-                type_code: p.type_text(),
+                type_code: p.kind.id(),
                 source: Arc::new(Window::new(source.clone(), p.start, p.length, name)?),
             });
         }
@@ -130,7 +130,7 @@ impl View {
                 Table::Mbr => TableKind::Mbr,
                 Table::Gpt => TableKind::Gpt,
             },
-            notes: layout.notes.iter().map(|n| n.to_string()).collect(),
+            notes: layout.notes.iter().map(|n| n.message.clone()).collect(),
             partitions,
         })
     }

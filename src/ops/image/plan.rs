@@ -5,10 +5,10 @@ use super::ImageOptions;
 use super::jobs::{Jobs, Kept};
 use super::keep::Keep;
 use crate::archive::{
-    ArchiveId, DiskInfo, Head, Options, Region, RegionKind, SourceInfo, TableKind,
+    ArchiveId, DiskInfo, Head, NO_REGION, Options, Region, RegionKind, SourceInfo, TableKind,
 };
 use crate::device::{BadMap, Identity, RescueOptions, RescueSource, SharedSource, SourceKind, Window};
-use crate::disk::{Layout, Table};
+use crate::disk::{TableKind as Table, open_layout};
 use crate::error::{Error, Result};
 use crate::observe::Observer;
 use crate::ops::files::{files_behind, skip_clusters};
@@ -133,8 +133,8 @@ pub fn plan(
     let reader =
         Arc::new(RescueSource::new(source.clone(), options.rescue, Arc::new(BadMap::new())));
     let shared: SharedSource = reader.clone();
-    let layout = Layout::open(shared.clone())?;
-    let mut notes: Vec<String> = layout.notes.iter().map(|n| n.to_string()).collect();
+    let layout = open_layout(&*shared)?;
+    let mut notes: Vec<String> = layout.notes.iter().map(|n| n.message.clone()).collect();
     let sector = layout.sector_size;
     let mut regions = Vec::new();
     let mut gaps = Vec::new();
@@ -160,17 +160,21 @@ pub fn plan(
         });
     }
     for p in &layout.partitions {
-        if options.partition.is_some_and(|n| n != p.number) {
+        let number = u16::try_from(p.number).ok().filter(|&n| n != 0 && n != NO_REGION);
+        let number = number.ok_or_else(|| {
+            Error::unsupported(format!("Partition number {} is out of range", p.number))
+        })?;
+        if options.partition.is_some_and(|n| n != number) {
             continue;
         }
         let mut region = Region {
-            number: p.number,
+            number,
             start: p.start,
             bytes: p.length,
             kind: RegionKind::Raw,
             content: p.content.name().into(),
             name: p.name.clone(),
-            type_code: p.type_text(),
+            type_code: p.kind.id(),
             cluster_bytes: None,
             record_bytes: None,
             serial: None,
