@@ -12,6 +12,7 @@
 //! | 0 | [`units`], [`error`], [`observe`] | words that everyone uses |
 
 pub mod device;
+pub mod disk;
 pub mod error;
 pub mod observe;
 pub mod units;
