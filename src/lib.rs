@@ -11,9 +11,11 @@
 //! | 1 | [`device`] | bytes in and out |
 //! | 0 | [`units`], [`error`], [`observe`] | words that everyone uses |
 
+pub mod archive;
 pub mod device;
 pub mod disk;
 pub mod error;
 pub mod observe;
+pub mod ops;
 pub mod units;
 pub mod volume;

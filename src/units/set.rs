@@ -139,11 +139,64 @@ impl ClusterSet {
         }
     }
 
-    /// Adds every number of `other`.
+    /// Adds every number of `other` that is below this set's limit.
     pub fn union(&mut self, other: &ClusterSet) {
-        for r in other.runs(0..other.limit) {
-            self.insert(r);
+        if other.limit > self.limit {
+            for r in other.runs(0..self.limit) {
+                self.insert(r);
+            }
+            return;
         }
+        for (i, (mine, theirs)) in self.pages.iter_mut().zip(&other.pages).enumerate() {
+            match theirs {
+                Page::None => {}
+                // A last page that is full may be shorter over there.
+                Page::All if (i as u64 + 1) * PAGE <= other.limit => *mine = Page::All,
+                Page::All => {
+                    let w = mine.words();
+                    masks(0, (other.limit - i as u64 * PAGE) as usize, |k, m| {
+                        w[k] |= m
+                    });
+                    mine.settle();
+                }
+                Page::Some(t) if !matches!(mine, Page::All) => {
+                    let w = mine.words();
+                    w.iter_mut().zip(t.iter()).for_each(|(a, b)| *a |= b);
+                    mine.settle();
+                }
+                Page::Some(_) => {}
+            }
+        }
+    }
+
+    /// The numbers that are in this set and not in `other`.
+    pub fn without(&self, other: &ClusterSet) -> ClusterSet {
+        let mut left = ClusterSet::new(self.limit);
+        for (i, mine) in self.pages.iter().enumerate() {
+            left.pages[i] = match (mine, other.pages.get(i).unwrap_or(&Page::None)) {
+                (Page::None, _) | (_, Page::All) if (i as u64 + 1) * PAGE <= other.limit => {
+                    Page::None
+                }
+                (Page::None, _) => Page::None,
+                (mine, Page::None) => mine.clone(),
+                (mine, _) => {
+                    // Also a last page that is full over there, but shorter than ours.
+                    let mut page = mine.clone();
+                    let first = i as u64 * PAGE;
+                    let w = page.words();
+                    for r in other.runs(first..first + PAGE) {
+                        masks(
+                            (r.start - first) as usize,
+                            (r.end - first) as usize,
+                            |k, m| w[k] &= !m,
+                        );
+                    }
+                    page.settle();
+                    page
+                }
+            };
+        }
+        left
     }
 
     /// How many numbers are in the set.
@@ -325,6 +378,35 @@ mod tests {
             prop_assert_eq!(set.count(), want.len() as u64);
             let got: Vec<u64> = set.runs(0..u64::MAX).flatten().collect();
             prop_assert_eq!(got, want);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn union_and_difference(
+            limits in (1u64..200_000, 1u64..200_000),
+            a in prop::collection::vec((0u64..210_000, 0u64..70_000), 0..8),
+            b in prop::collection::vec((0u64..210_000, 0u64..70_000), 0..8),
+        ) {
+            let make = |limit, runs: Vec<(u64, u64)>| {
+                let mut set = ClusterSet::new(limit);
+                let mut plain = BTreeSet::new();
+                for (from, len) in runs {
+                    set.insert(from..from + len);
+                    plain.extend((from..from + len).filter(|&n| n < limit));
+                }
+                (set, plain)
+            };
+            let ((mut a, plain_a), (b, plain_b)) = (make(limits.0, a), make(limits.1, b));
+            let left: Vec<u64> = a.without(&b).runs(0..u64::MAX).flatten().collect();
+            prop_assert_eq!(left, plain_a.difference(&plain_b).copied().collect::<Vec<_>>());
+            a.union(&b);
+            let both: Vec<u64> = a.runs(0..u64::MAX).flatten().collect();
+            let want: Vec<u64> = plain_a.union(&plain_b).copied().filter(|&n| n < limits.0).collect();
+            prop_assert_eq!(a.count(), want.len() as u64);
+            prop_assert_eq!(both, want);
         }
     }
 

@@ -1,0 +1,281 @@
+//! Making records: zero detection, digest, compression. Runs on any thread.
+
+use super::header::{ChunkRun, Codec, Kind, MftRun, NO_REGION, Provenance, RunKind};
+use crate::error::{Error, Result};
+
+/// A record without its place in the stream.
+pub struct Packed {
+    /// What it is.
+    pub kind: Kind,
+    pub(super) codec: Codec,
+    pub(super) provenance: Provenance,
+    /// Region it belongs to.
+    pub region: u16,
+    /// Cell or first file record.
+    pub position: u64,
+    pub(super) unit: u32,
+    pub(super) cell: u32,
+    pub(super) extension: Vec<u8>,
+    /// Bytes before compression.
+    pub raw_len: u64,
+    pub(super) digest: [u8; 32],
+    /// What goes into the stream.
+    pub payload: Vec<u8>,
+}
+
+/// Samples taken before a large payload is given to the compressor.
+const SAMPLES: usize = 8;
+const SAMPLE: usize = 4096;
+
+/// Packs records; one for each thread, since it keeps a compressor.
+pub struct Packer {
+    zstd: zstd::bulk::Compressor<'static>,
+    probe: zstd::bulk::Compressor<'static>,
+    sample: Vec<u8>,
+}
+
+/// Where a chunk belongs.
+#[derive(Clone, Copy, Debug)]
+pub struct CellPlace {
+    /// Region.
+    pub region: u16,
+    /// Cell number.
+    pub cell: u64,
+    /// Bytes of a unit.
+    pub unit: u32,
+    /// Units of a cell.
+    pub cell_units: u32,
+    /// Zeros are left out in pieces of this many units.
+    pub granule: u32,
+}
+
+impl Packer {
+    /// A packer for this zstd level.
+    pub fn new(level: i32) -> Result<Self> {
+        let make = |l| {
+            zstd::bulk::Compressor::new(l)
+                .map_err(|e| Error::io(format!("Cannot start zstd at level {l}"), e))
+        };
+        let mut zstd = make(level)?;
+        // BLAKE3 over the decoded bytes is the check; a second one costs time.
+        zstd.include_checksum(false)
+            .map_err(|e| Error::io("Cannot set up zstd", e))?;
+        Ok(Self {
+            zstd,
+            probe: make(1)?,
+            sample: vec![0; SAMPLE * 2],
+        })
+    }
+
+    /// A record of JSON or of index bytes.
+    pub fn plain(&mut self, kind: Kind, raw: &[u8], compress: bool) -> Result<Packed> {
+        let (codec, payload) = if compress {
+            self.compress(raw)?
+        } else {
+            (Codec::Stored, raw.to_vec())
+        };
+        Ok(Packed {
+            kind,
+            codec,
+            provenance: Provenance::Source,
+            region: NO_REGION,
+            position: 0,
+            unit: 0,
+            cell: 0,
+            extension: Vec::new(),
+            raw_len: raw.len() as u64,
+            digest: *blake3::hash(raw).as_bytes(),
+            payload,
+        })
+    }
+
+    /// A Chunk. `raw` holds the bytes of the data runs, one after the other;
+    /// zero granules among them become zero runs and leave `raw`.
+    pub fn chunk(
+        &mut self,
+        place: CellPlace,
+        runs: &[ChunkRun],
+        raw: &mut Vec<u8>,
+    ) -> Result<Packed> {
+        let runs = split_zeros(place, runs, raw);
+        let mut extension = Vec::with_capacity(runs.len() * 8);
+        runs.iter().for_each(|r| r.encode(&mut extension));
+        let (codec, payload) = self.compress(raw)?;
+        Ok(Packed {
+            kind: Kind::Chunk,
+            codec,
+            provenance: Provenance::Source,
+            region: place.region,
+            position: place.cell,
+            unit: place.unit,
+            cell: place.cell_units,
+            extension,
+            raw_len: raw.len() as u64,
+            digest: *blake3::hash(raw).as_bytes(),
+            payload,
+        })
+    }
+
+    /// An Mft record: `raw` holds the bytes of the data runs.
+    pub fn mft(
+        &mut self,
+        region: u16,
+        first_record: u64,
+        unit: u32,
+        runs: &[MftRun],
+        raw: &[u8],
+    ) -> Result<Packed> {
+        let mut extension = Vec::with_capacity(runs.len() * 16);
+        runs.iter().for_each(|r| r.encode(&mut extension));
+        let (codec, payload) = self.compress(raw)?;
+        Ok(Packed {
+            kind: Kind::Mft,
+            codec,
+            provenance: Provenance::Source,
+            region,
+            position: first_record,
+            unit,
+            cell: 0,
+            extension,
+            raw_len: raw.len() as u64,
+            digest: *blake3::hash(raw).as_bytes(),
+            payload,
+        })
+    }
+
+    fn compress(&mut self, raw: &[u8]) -> Result<(Codec, Vec<u8>)> {
+        if raw.is_empty() || self.looks_incompressible(raw) {
+            return Ok((Codec::Stored, raw.to_vec()));
+        }
+        let packed = self
+            .zstd
+            .compress(raw)
+            .map_err(|e| Error::io("zstd failed to compress a record", e))?;
+        // Less than one part in 64 is not worth decoding for.
+        if packed.len() + raw.len() / 64 < raw.len() {
+            Ok((Codec::Zstd, packed))
+        } else {
+            Ok((Codec::Stored, raw.to_vec()))
+        }
+    }
+
+    fn looks_incompressible(&mut self, raw: &[u8]) -> bool {
+        if raw.len() < SAMPLES * SAMPLE * 2 {
+            return false;
+        }
+        let step = (raw.len() - SAMPLE) / (SAMPLES - 1);
+        (0..SAMPLES).all(|i| {
+            let part = &raw[i * step..i * step + SAMPLE];
+            match self.probe.compress_to_buffer(part, &mut self.sample[..]) {
+                Ok(n) => n >= SAMPLE - SAMPLE / 64,
+                Err(_) => false,
+            }
+        })
+    }
+}
+
+/// Takes the zero granules out of `raw` and says so in the runs.
+fn split_zeros(place: CellPlace, runs: &[ChunkRun], raw: &mut Vec<u8>) -> Vec<ChunkRun> {
+    let unit = place.unit as usize;
+    let mut out: Vec<ChunkRun> = Vec::with_capacity(runs.len());
+    let (mut from, mut to) = (0, 0);
+    for run in runs {
+        if run.kind != RunKind::Data {
+            push(&mut out, *run);
+            continue;
+        }
+        let mut at = 0;
+        while at < run.units {
+            let n = place.granule.max(1).min(run.units - at);
+            let bytes = n as usize * unit;
+            let zero = is_zero(&raw[from..from + bytes]);
+            if !zero {
+                if from != to {
+                    raw.copy_within(from..from + bytes, to);
+                }
+                to += bytes;
+            }
+            from += bytes;
+            let kind = if zero { RunKind::Zero } else { RunKind::Data };
+            push(
+                &mut out,
+                ChunkRun {
+                    start: run.start + at,
+                    units: n,
+                    kind,
+                },
+            );
+            at += n;
+        }
+    }
+    raw.truncate(to);
+    out
+}
+
+fn push(runs: &mut Vec<ChunkRun>, run: ChunkRun) {
+    if let Some(last) = runs.last_mut()
+        && last.kind == run.kind
+        && last.start + last.units == run.start
+    {
+        last.units += run.units;
+        return;
+    }
+    runs.push(run);
+}
+
+/// True when every byte is zero; quick to say no.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    let (head, rest) = bytes.split_at(bytes.len().min(64));
+    head.iter().fold(0, |a, b| a | b) == 0
+        && rest
+            .chunks(1024)
+            .all(|c| c.iter().fold(0, |a, b| a | b) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: CellPlace = CellPlace {
+        region: 1,
+        cell: 0,
+        unit: 512,
+        cell_units: 2048,
+        granule: 8,
+    };
+
+    #[test]
+    fn zero_granules_leave_the_payload() {
+        let mut raw = vec![1u8; 4096 * 4];
+        raw[4096..8192].fill(0);
+        let runs = [ChunkRun {
+            start: 16,
+            units: 32,
+            kind: RunKind::Data,
+        }];
+        let out = split_zeros(PLACE, &runs, &mut raw);
+        let got: Vec<_> = out.iter().map(|r| (r.start, r.units, r.kind)).collect();
+        assert_eq!(
+            got,
+            [
+                (16, 8, RunKind::Data),
+                (24, 8, RunKind::Zero),
+                (32, 16, RunKind::Data)
+            ]
+        );
+        assert_eq!(raw, vec![1u8; 4096 * 3]);
+    }
+
+    #[test]
+    fn incompressible_payloads_are_stored() {
+        let mut p = Packer::new(3).unwrap();
+        let mut noise = vec![0u8; 1 << 20];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        assert!(p.looks_incompressible(&noise));
+        assert_eq!(p.compress(&noise).unwrap().0, Codec::Stored);
+        // One compressible corner is enough to be given to the compressor.
+        noise[..300_000].fill(7);
+        assert!(!p.looks_incompressible(&noise));
+        assert_eq!(p.compress(&noise).unwrap().0, Codec::Zstd);
+    }
+}

@@ -1,0 +1,155 @@
+//! A region of an archive, seen as a source: what was kept reads as it was,
+//! everything else as zeros.
+
+use super::head::Region;
+use super::header::RunKind;
+use super::reader::{Archive, Decoded};
+use crate::device::Source;
+use crate::error::{Error, ErrorKind, Result};
+use std::sync::Arc;
+
+/// One partition out of an archive.
+pub struct RegionView {
+    archive: Arc<Archive>,
+    region: Region,
+    name: String,
+    unit: u64,
+    cell: u64,
+}
+
+impl RegionView {
+    /// The region with this number.
+    pub fn new(archive: Arc<Archive>, number: u16) -> Result<Self> {
+        let disk = archive.disk();
+        let region = disk.region(number).cloned().ok_or_else(|| {
+            Error::not_found(format!("The archive has no partition {number}"))
+                .of(archive.source().name())
+                .hint("ntbak info lists the partitions")
+        })?;
+        let unit = u64::from(disk.sector_bytes);
+        let cell = u64::from(disk.cell_bytes);
+        let name = format!("{} (partition {number})", archive.source().name());
+        Ok(Self {
+            archive,
+            region,
+            name,
+            unit,
+            cell,
+        })
+    }
+
+    /// What the archive says about it.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    fn copy(decoded: &Decoded, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let end = offset + buf.len() as u64;
+        let mut at = 0usize;
+        for &(start, bytes, kind) in &decoded.runs {
+            let stop = start + bytes;
+            let (lo, hi) = (start.max(offset), stop.min(end));
+            if lo < hi {
+                match kind {
+                    RunKind::Data => {
+                        let from = at + (lo - start) as usize;
+                        buf[(lo - offset) as usize..(hi - offset) as usize]
+                            .copy_from_slice(&decoded.bytes[from..from + (hi - lo) as usize]);
+                    }
+                    RunKind::Zero | RunKind::Skipped => {}
+                    RunKind::Unreadable => {
+                        return Err(Error::new(
+                            ErrorKind::Unreadable,
+                            format!("{} bytes were unreadable when the backup was made", hi - lo),
+                        )
+                        .at(lo));
+                    }
+                }
+            }
+            if kind == RunKind::Data {
+                at += bytes as usize;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source for RegionView {
+    fn len(&self) -> u64 {
+        self.region.bytes
+    }
+
+    fn sector_size(&self) -> u32 {
+        self.unit as u32
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let end = offset
+            .checked_add(buf.len() as u64)
+            .filter(|&e| e <= self.region.bytes)
+            .ok_or_else(|| {
+                Error::damaged(format!(
+                    "A read of {} bytes reaches behind the end ({} bytes)",
+                    buf.len(),
+                    self.region.bytes
+                ))
+                .of(&*self.name)
+                .at(offset)
+            })?;
+        buf.fill(0);
+        if buf.is_empty() {
+            return Ok(());
+        }
+        let number = self.region.number;
+        // Parts that Mft records cover; a Chunk is decoded only for the rest.
+        let mut covered: Vec<(u64, u64)> = Vec::new();
+        let mut last = None;
+        for s in self.archive.spans_from(number, offset / self.unit) {
+            let start = s.run.start * self.unit;
+            if s.region != number || start >= end {
+                break;
+            }
+            covered.push((start, start + u64::from(s.run.units) * self.unit));
+            if last != Some(s.entry) {
+                last = Some(s.entry);
+                Self::copy(&*self.archive.decode(s.entry)?, offset, buf)
+                    .map_err(|e| e.of(&*self.name))?;
+            }
+        }
+        let mut at = offset;
+        let mut covered = covered.into_iter().peekable();
+        while at < end {
+            let (from, to) = match covered.peek() {
+                Some(&(s, e)) if s <= at => {
+                    at = at.max(e);
+                    covered.next();
+                    continue;
+                }
+                Some(&(s, _)) => (at, s.min(end)),
+                None => (at, end),
+            };
+            self.chunks(from, to, offset, buf)?;
+            at = to;
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl RegionView {
+    fn chunks(&self, from: u64, to: u64, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let (number, first, last) = (self.region.number, from / self.cell, (to - 1) / self.cell);
+        for &i in self.archive.chunks_from(number, first) {
+            let e = &self.archive.index().entries[i as usize];
+            if e.region != number || e.position > last {
+                break;
+            }
+            let part = &mut buf[(from - offset) as usize..(to - offset) as usize];
+            Self::copy(&*self.archive.decode(i)?, from, part).map_err(|e| e.of(&*self.name))?;
+        }
+        Ok(())
+    }
+}

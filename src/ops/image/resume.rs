@@ -1,0 +1,122 @@
+//! Going on with an unfinished archive: what is there is checked before it counts.
+
+use super::jobs::JobKind;
+use super::plan::ImagePlan;
+use super::work::Worker;
+use crate::archive::{
+    Body, DiskInfo, Forward, Found, Head, Header, Kind, PartialFile, RunKind, Unpacker, Walker,
+    Writer,
+};
+use crate::device::{FileSource, SharedSource};
+use crate::error::{Error, Result};
+use crate::observe::Observer;
+use crate::units::ByteRange;
+use std::sync::Arc;
+
+/// Checks the records of an unfinished archive against their digests and the
+/// plan, and its file records against the source. Returns a writer that stands
+/// behind the last good one, and how many records of data there are.
+pub fn take_up(
+    plan: &ImagePlan,
+    file: PartialFile,
+    observer: &dyn Observer,
+) -> Result<(Writer<PartialFile>, u64)> {
+    let source: SharedSource = Arc::new(FileSource::open(file.partial(), 512)?);
+    observer.begin("check what is there", Some(source.len()));
+    let mut walker = Walker::new(Forward::new(source, 0), 0);
+    let mut unpacker = Unpacker::new()?;
+    let (mut stored, mut raw) = (Vec::new(), Vec::new());
+    let head_header = expect(&mut walker, Kind::Head)?;
+    walker.payload(&mut stored)?;
+    unpacker.unpack(&head_header, &stored, &mut raw)?;
+    let head_json = raw.clone();
+    let head = Head::parse(&head_json)?;
+    same_plan(plan, &head)?;
+    let disk_header = expect(&mut walker, Kind::Disk)?;
+    walker.payload(&mut stored)?;
+    unpacker.unpack(&disk_header, &stored, &mut raw)?;
+    if DiskInfo::parse(&raw)? != plan.disk {
+        return Err(changed("its partitions are not the same"));
+    }
+    let mut writer = Writer::take_up(file, head_header.archive_id(), head_json, raw.clone());
+    writer.adopt(&head_header);
+    writer.adopt(&disk_header);
+
+    // Level and threads do not matter: nothing is packed here.
+    let mut check = Worker::new(&plan.reader, 1, u64::from(plan.disk.cell_bytes), plan.disk.sector_bytes)?;
+    let mut jobs = plan.jobs(false);
+    let mut records = 0;
+    loop {
+        if observer.cancelled() {
+            return Err(Error::interrupted());
+        }
+        let header = match walker.step() {
+            Ok(Some(Found::Record(h))) if matches!(h.kind, Kind::Mft | Kind::Chunk) => h,
+            _ => break,
+        };
+        let whole = walker.payload(&mut stored)? == Body::Whole;
+        if !whole || unpacker.unpack(&header, &stored, &mut raw).is_err() {
+            break;
+        }
+        let Some(job) = jobs.next() else { break };
+        let region = &plan.regions[job.region].region;
+        let (kind, position) = match job.kind {
+            JobKind::Mft { first } => (Kind::Mft, first),
+            JobKind::Cell { cell, .. } => (Kind::Chunk, cell),
+        };
+        if (header.kind, header.region, header.position) != (kind, region.number, position) {
+            return Err(changed("its records are not those of the plan"));
+        }
+        if kind == Kind::Mft && check.read_mft(region, &job)? != header.digest {
+            return Err(changed("its file records are not the same"));
+        }
+        mark_unreadable(plan, region.start, &header);
+        writer.adopt(&header);
+        records += 1;
+        observer.advance(header.total_len());
+    }
+    observer.end();
+    let end = writer.offset();
+    writer.output().go_on_at(end)?;
+    Ok((writer, records))
+}
+
+fn expect(walker: &mut Walker<Forward>, kind: Kind) -> Result<Header> {
+    match walker.step()? {
+        Some(Found::Record(h)) if h.kind == kind => Ok(h),
+        _ => Err(Error::damaged(format!(
+            "The unfinished archive does not begin with a sound {} record",
+            kind.name()
+        ))
+        .hint("start again without --resume")),
+    }
+}
+
+fn same_plan(plan: &ImagePlan, head: &Head) -> Result<()> {
+    if head.source.bytes != plan.source.bytes || head.source.serial != plan.source.serial {
+        return Err(changed("it is another source"));
+    }
+    if head.options != plan.options {
+        return Err(Error::usage("The unfinished archive was begun with other options")
+            .hint("give the same options, or start again without --resume"));
+    }
+    if head.plan != plan.digest {
+        return Err(changed("other clusters are in use"));
+    }
+    Ok(())
+}
+
+fn changed(how: &str) -> Error {
+    Error::refused(format!("The source has changed since the archive was begun: {how}"))
+        .hint("start again without --resume")
+}
+
+fn mark_unreadable(plan: &ImagePlan, base: u64, header: &Header) {
+    for (start, len, kind) in header.byte_runs() {
+        if kind == RunKind::Unreadable {
+            plan.reader
+                .map()
+                .mark_bad(ByteRange { start: base + start, end: base + start + len });
+        }
+    }
+}

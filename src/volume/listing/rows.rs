@@ -1,0 +1,389 @@
+//! What a listing keeps of a file record: one compact row per file, one per
+//! name, one per named stream. Collected in parts of [`PART`] records, each
+//! by one thread.
+
+use crate::units::{FileRef, RecordNo};
+use crate::volume::attr::{self, AttrFlags, Attribute, Form};
+use crate::volume::names::{self, FileName, Space};
+use crate::volume::record::RecordView;
+use crate::volume::times::Times;
+
+/// Records per part.
+pub const PART: u64 = 1 << 14;
+const NONE: u32 = u32::MAX;
+
+/// A file: what its base record says, joined with its extension records.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Node {
+    /// Number of the base record.
+    pub record: u32,
+    /// Sequence number of the base record.
+    pub sequence: u16,
+    /// Names without DOS ones.
+    pub links: u16,
+    /// `FILE_ATTRIBUTE_…` from `$STANDARD_INFORMATION`.
+    pub attributes: u32,
+    /// Tag of its reparse point, 0 without one.
+    pub tag: u32,
+    /// See the constants.
+    bits: u16,
+    /// Flags of the unnamed stream.
+    pub data_flags: AttrFlags,
+    /// Bytes of the unnamed stream.
+    pub size: u64,
+    /// Bytes of the clusters of the unnamed stream.
+    pub allocated: u64,
+    /// The four times from `$STANDARD_INFORMATION`.
+    pub times: Times,
+}
+
+const IN_USE: u16 = 1;
+const DIRECTORY: u16 = 2;
+const DATA: u16 = 4;
+const RESIDENT: u16 = 8;
+const STREAMS: u16 = 16;
+const EA: u16 = 32;
+
+impl Node {
+    /// Not deleted.
+    pub const fn in_use(&self) -> bool {
+        self.bits & IN_USE != 0
+    }
+    /// A directory.
+    pub const fn is_dir(&self) -> bool {
+        self.bits & DIRECTORY != 0
+    }
+    /// It has an unnamed stream, of [`Node::size`] bytes.
+    pub const fn has_data(&self) -> bool {
+        self.bits & DATA != 0
+    }
+    /// The unnamed stream lies in the record.
+    pub const fn is_resident(&self) -> bool {
+        self.bits & RESIDENT != 0
+    }
+    /// It has named streams.
+    pub const fn has_streams(&self) -> bool {
+        self.bits & STREAMS != 0
+    }
+    /// It has extended attributes.
+    pub const fn has_ea(&self) -> bool {
+        self.bits & EA != 0
+    }
+    /// Number and sequence.
+    pub const fn file(&self) -> FileRef {
+        FileRef {
+            record: RecordNo(self.record as u64),
+            sequence: self.sequence,
+        }
+    }
+
+    fn join(&mut self, extra: &Extra) {
+        match *extra {
+            Extra::Data(d) => {
+                self.bits |= DATA | if d.resident { RESIDENT } else { 0 };
+                (self.size, self.allocated, self.data_flags) = (d.size, d.allocated, d.flags);
+            }
+            Extra::Tag(tag) => self.tag = tag,
+            Extra::Ea => self.bits |= EA,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Text {
+    at: u32,
+    len: u16,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Name {
+    /// The file.
+    pub record: u32,
+    pub sequence: u16,
+    /// The directory.
+    pub parent_sequence: u16,
+    pub parent: u32,
+    pub text: Text,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct NamedStream {
+    /// The record it stands in.
+    pub own: u32,
+    /// The file.
+    pub record: u32,
+    pub sequence: u16,
+    pub text: Text,
+    pub data: Data,
+}
+
+/// Size and kind of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Data {
+    /// Bytes.
+    pub size: u64,
+    /// Bytes of its clusters.
+    pub allocated: u64,
+    /// Compressed, sparse, encrypted.
+    pub flags: AttrFlags,
+    /// It lies in the record.
+    pub resident: bool,
+}
+
+enum Extra {
+    Data(Data),
+    Tag(u32),
+    Ea,
+}
+
+/// The rows of [`PART`] neighbouring records.
+pub struct Part {
+    first: u64,
+    deleted: bool,
+    /// Place in `nodes` by record.
+    slots: Vec<u32>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) names: Vec<Name>,
+    pub(super) streams: Vec<NamedStream>,
+    text: Vec<u8>,
+    extras: Vec<(FileRef, Extra)>,
+    /// Records and attributes that could not be understood.
+    pub faults: u64,
+}
+
+impl Part {
+    /// An empty part for the records from `first` on; `deleted` keeps
+    /// deleted records too.
+    pub fn new(first: u64, records: usize, deleted: bool) -> Self {
+        Self {
+            first,
+            deleted,
+            slots: vec![NONE; records],
+            nodes: Vec::with_capacity(records),
+            names: Vec::with_capacity(records),
+            streams: Vec::new(),
+            text: Vec::with_capacity(records * 20),
+            extras: Vec::new(),
+            faults: 0,
+        }
+    }
+
+    /// Adds a record. Records come in order.
+    pub fn add(&mut self, view: &RecordView<'_>) {
+        let in_use = view.in_use();
+        if !in_use && !self.deleted {
+            return;
+        }
+        let own = view.file_ref();
+        let base = view.base();
+        let file = base.unwrap_or(own);
+        let (Ok(record), Ok(own_record)) =
+            (u32::try_from(file.record.0), u32::try_from(own.record.0))
+        else {
+            self.faults += 1;
+            return;
+        };
+        if !in_use && base.is_some() {
+            return;
+        }
+        let mut node = Node {
+            record,
+            sequence: file.sequence,
+            bits: if in_use { IN_USE } else { 0 } | if view.is_directory() { DIRECTORY } else { 0 },
+            ..Node::default()
+        };
+        let names = self.names.len();
+        let mut dos = None;
+        for a in view.attributes() {
+            let Ok(a) = a else {
+                self.faults += 1;
+                continue;
+            };
+            match a.type_code {
+                attr::STANDARD_INFORMATION => {
+                    if let Some((times, flags)) = a.resident().and_then(standard) {
+                        (node.times, node.attributes) = (times, flags);
+                    }
+                }
+                attr::FILE_NAME => match a.resident().and_then(FileName::parse) {
+                    Some(n) if n.space == Space::Dos => dos = Some(n),
+                    Some(n) => self.push_name(&n, &node),
+                    None => self.faults += 1,
+                },
+                attr::DATA => match data_of(&a) {
+                    None => {}
+                    Some(data) if !a.name.is_empty() => {
+                        node.bits |= STREAMS;
+                        let text = self.push_text(a.name);
+                        self.streams.push(NamedStream {
+                            own: own_record,
+                            record,
+                            sequence: node.sequence,
+                            text,
+                            data,
+                        });
+                    }
+                    Some(data) => self.keep(base, &mut node, Extra::Data(data)),
+                },
+                attr::REPARSE_POINT => {
+                    let value = a.resident().and_then(|v| v.first_chunk::<4>());
+                    let tag = value.map_or(u32::MAX, |v| u32::from_le_bytes(*v));
+                    self.keep(base, &mut node, Extra::Tag(tag));
+                }
+                attr::EA => self.keep(base, &mut node, Extra::Ea),
+                _ => {}
+            }
+        }
+        if base.is_some() {
+            return;
+        }
+        if let Some(n) = dos.filter(|_| self.names.len() == names) {
+            self.push_name(&n, &node);
+        }
+        // Free records that never had a file are not worth a row.
+        if !in_use && self.names.len() == names {
+            return;
+        }
+        if let Some(slot) = self.slots.get_mut((own.record.0 - self.first) as usize) {
+            *slot = self.nodes.len() as u32;
+            self.nodes.push(node);
+        }
+    }
+
+    fn keep(&mut self, base: Option<FileRef>, node: &mut Node, extra: Extra) {
+        match base {
+            None => node.join(&extra),
+            Some(file) => self.extras.push((file, extra)),
+        }
+    }
+
+    fn push_text(&mut self, utf16: &[u8]) -> Text {
+        let at = self.text.len();
+        names::push_wtf8(utf16, &mut self.text);
+        // At most 255 units of 3 bytes; a part holds far less than 4 GiB.
+        Text {
+            at: at as u32,
+            len: (self.text.len() - at) as u16,
+        }
+    }
+
+    fn push_name(&mut self, n: &FileName<'_>, node: &Node) {
+        let text = self.push_text(n.name);
+        self.names.push(Name {
+            record: node.record,
+            sequence: node.sequence,
+            parent_sequence: n.parent.sequence,
+            parent: u32::try_from(n.parent.record.0).unwrap_or(u32::MAX),
+            text,
+        });
+    }
+
+    pub(super) fn text(&self, t: Text) -> &[u8] {
+        &self.text[t.at as usize..][..usize::from(t.len)]
+    }
+}
+
+fn standard(value: &[u8]) -> Option<(Times, u32)> {
+    let flags = value.get(32..36)?;
+    Some((
+        Times::parse(value)?,
+        u32::from_le_bytes([flags[0], flags[1], flags[2], flags[3]]),
+    ))
+}
+
+/// What the first piece of a `$DATA` says; `None` for the other pieces.
+fn data_of(a: &Attribute<'_>) -> Option<Data> {
+    match &a.form {
+        Form::Resident { value } => Some(Data {
+            size: value.len() as u64,
+            allocated: 0,
+            flags: a.flags,
+            resident: true,
+        }),
+        Form::NonResident(n) if n.lowest_vcn.0 == 0 => Some(Data {
+            size: n.size,
+            allocated: n.compressed_total.unwrap_or(n.allocated),
+            flags: a.flags,
+            resident: false,
+        }),
+        Form::NonResident(_) => None,
+    }
+}
+
+/// All parts, by record number.
+pub(super) struct Table {
+    pub parts: Vec<Part>,
+    /// Named streams that stand in extension records, by file: file's record,
+    /// part, place in the part.
+    far: Vec<(u32, u32, u32)>,
+}
+
+impl Table {
+    /// Joins what the extension records said with their files.
+    pub fn new(parts: Vec<Part>) -> Self {
+        let far = Vec::new();
+        let mut t = Self { parts, far };
+        for p in 0..t.parts.len() {
+            for (file, extra) in std::mem::take(&mut t.parts[p].extras) {
+                if let Some(n) = t.node_mut(file) {
+                    n.join(&extra);
+                }
+            }
+            for i in 0..t.parts[p].streams.len() {
+                let s = &t.parts[p].streams[i];
+                if s.own != s.record {
+                    let (own, file) = (s.record, file_ref(s.record, s.sequence));
+                    t.far.push((own, p as u32, i as u32));
+                    if let Some(n) = t.node_mut(file) {
+                        n.bits |= STREAMS;
+                    }
+                }
+            }
+            for i in 0..t.parts[p].names.len() {
+                let n = &t.parts[p].names[i];
+                if let Some(n) = t.node_mut(file_ref(n.record, n.sequence)) {
+                    n.links = n.links.saturating_add(1);
+                }
+            }
+        }
+        t.far.sort_unstable();
+        t
+    }
+
+    /// Named streams of a file that stand in extension records.
+    pub fn far_streams(&self, record: u32) -> &[(u32, u32, u32)] {
+        let from = self.far.partition_point(|f| f.0 < record);
+        let n = self.far[from..].partition_point(|f| f.0 == record);
+        &self.far[from..from + n]
+    }
+
+    fn place(&self, record: u32) -> Option<(usize, usize)> {
+        let part = (u64::from(record) / PART) as usize;
+        let slots = &self.parts.get(part)?.slots;
+        let slot = *slots.get((u64::from(record) % PART) as usize)?;
+        (slot != NONE).then_some((part, slot as usize))
+    }
+
+    pub fn node(&self, record: u32) -> Option<&Node> {
+        let (part, slot) = self.place(record)?;
+        Some(&self.parts[part].nodes[slot])
+    }
+
+    fn node_mut(&mut self, file: FileRef) -> Option<&mut Node> {
+        let (part, slot) = self.place(u32::try_from(file.record.0).ok()?)?;
+        let node = &mut self.parts[part].nodes[slot];
+        (node.sequence == file.sequence).then_some(node)
+    }
+
+    /// The number behind the highest record.
+    pub fn end(&self) -> u64 {
+        self.parts.len() as u64 * PART
+    }
+}
+
+fn file_ref(record: u32, sequence: u16) -> FileRef {
+    FileRef {
+        record: RecordNo(u64::from(record)),
+        sequence,
+    }
+}

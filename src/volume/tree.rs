@@ -1,0 +1,509 @@
+//! The tree of directories: looking paths up through their indexes, listing a
+//! directory, and the path of a record through its parent links. Where an
+//! index is damaged, all file records are asked for their parents instead.
+
+use super::attr::{self, DATA, FILE_NAME, INDEX_ALLOCATION, INDEX_ROOT};
+use super::file::{FileRecords, FileStream};
+use super::finding::Finding;
+use super::index::{DirIndex, Entry};
+use super::listing::for_each_record;
+use super::names::{self, Escaped, FileName, Space};
+use super::open::Volume;
+use super::path::{StreamName, VolumePath, split_stream};
+use super::stream::Stream;
+use super::upcase::{TABLE_BYTES, UpCase};
+use crate::error::{Error, ErrorKind, Result};
+use crate::units::{FileRef, RecordNo};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+/// The root directory's record.
+pub const ROOT: RecordNo = RecordNo(5);
+/// `$I30` in UTF-16.
+const I30: &[u8] = b"$\0I\x003\x000\0";
+/// NTFS paths end at 32,767 characters: no more levels than half of that.
+const MAX_LEVELS: usize = 16_384;
+
+/// Looks up and lists. Shared by threads.
+pub struct Tree<'v> {
+    volume: &'v Volume,
+    upcase: OnceLock<(UpCase, Option<Finding>)>,
+    parents: Mutex<HashMap<u64, Link>>,
+    rescued: Mutex<HashMap<u64, Arc<Vec<DirEntry>>>>,
+}
+
+/// What a record's own name says about its place.
+#[derive(Clone)]
+enum Link {
+    Root,
+    Nameless,
+    In(FileRef, Arc<[u8]>),
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The file.
+    pub file: FileRef,
+    /// The name, WTF-8.
+    pub name: Vec<u8>,
+    /// Its name space; never [`Space::Dos`] in a listing.
+    pub space: Space,
+}
+
+/// What stands in a directory.
+#[derive(Clone, Debug)]
+pub struct DirList {
+    /// The names, sorted as NTFS sorts them, short DOS names left out.
+    pub entries: Arc<Vec<DirEntry>>,
+    /// Set when the index was damaged and parent links were followed instead.
+    pub damage: Option<Finding>,
+}
+
+/// What a path leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The file.
+    pub file: FileRef,
+    /// The path as it is on the volume (case, no doubled `/`), WTF-8, without
+    /// partition and stream.
+    pub path: Vec<u8>,
+    /// The attribute that was asked for.
+    pub stream: Option<StreamName>,
+}
+
+impl<'v> Tree<'v> {
+    /// Reads nothing yet.
+    pub fn new(volume: &'v Volume) -> Self {
+        Self {
+            volume,
+            upcase: OnceLock::new(),
+            parents: Mutex::default(),
+            rescued: Mutex::default(),
+        }
+    }
+
+    /// The volume.
+    pub fn volume(&self) -> &'v Volume {
+        self.volume
+    }
+
+    /// The volume's table of upper-case letters, or the standard one.
+    pub fn upcase(&self) -> &UpCase {
+        &self.upcase_loaded().0
+    }
+
+    /// Why the standard table of upper-case letters is used.
+    pub fn upcase_damage(&self) -> Option<&Finding> {
+        self.upcase_loaded().1.as_ref()
+    }
+
+    fn upcase_loaded(&self) -> &(UpCase, Option<Finding>) {
+        self.upcase.get_or_init(|| match load_upcase(self.volume) {
+            Ok(table) => (table, None),
+            Err(e) => {
+                let what = "$UpCase cannot be used, the standard table is taken";
+                (
+                    UpCase::standard(),
+                    Some(Finding::survived("upcase", what, &e)),
+                )
+            }
+        })
+    }
+
+    /// Follows a path from the root. Upper and lower case are the same unless
+    /// a name fits exactly.
+    pub fn lookup(&self, path: &VolumePath) -> Result<Found> {
+        let mut at = Found {
+            file: self.reference(ROOT)?,
+            path: Vec::new(),
+            stream: None,
+        };
+        for (i, name) in path.names.iter().enumerate() {
+            let last = i + 1 == path.names.len();
+            let whole = self.step(&at, name);
+            match (whole, split_stream(name).filter(|_| last)) {
+                (Ok(next), _) => at = next,
+                (Err(e), None) => return Err(e),
+                (Err(_), Some((file, stream))) => {
+                    if !file.is_empty() {
+                        at = self.step(&at, file)?;
+                    }
+                    at.stream = Some(stream);
+                }
+            }
+        }
+        if at.path.is_empty() {
+            at.path.push(b'/');
+        }
+        Ok(at)
+    }
+
+    /// One name further.
+    fn step(&self, from: &Found, name: &[u8]) -> Result<Found> {
+        let found = |file, name: &[u8]| Found {
+            file,
+            path: [&from.path[..], b"/", name].concat(),
+            stream: None,
+        };
+        if from.path.is_empty() {
+            if let Some(n) = number_in(name, "<no name mft ").or_else(|| number_in(name, "<mft ")) {
+                return Ok(found(self.reference(RecordNo(n))?, name));
+            }
+            if let Some(dir) = orphan_in(name) {
+                return Ok(found(dir, name));
+            }
+        }
+        let missing = || {
+            let path = [&from.path[..], b"/", name].concat();
+            Error::not_found(format!("Found no file {}", Escaped(&path)))
+        };
+        let entry = match orphan_in(from.path.strip_prefix(b"/").unwrap_or_default()) {
+            Some(dir) => self.pick(&self.by_parent(dir)?, name),
+            None => self.find(from.file.record, name)?,
+        };
+        let entry = entry.ok_or_else(missing)?;
+        self.check(entry.file).map_err(|e| {
+            let path = [&from.path[..], b"/", &entry.name].concat();
+            Error::damaged(format!("{}: {}", Escaped(&path), e.message()))
+        })?;
+        Ok(found(entry.file, &entry.name))
+    }
+
+    /// The name in a directory; exact case wins.
+    fn find(&self, dir: RecordNo, name: &[u8]) -> Result<Option<DirEntry>> {
+        let wide = names::to_utf16(name).unwrap_or_default();
+        // Latin letters are the same in every table that is not damaged: only
+        // other names need the table read.
+        let standard = UpCase::standard();
+        let table = if name.is_ascii() {
+            &standard
+        } else {
+            self.upcase()
+        };
+        let mut matches = Vec::new();
+        let result = self.with_index(dir, |index| {
+            index.find(&wide, table, |e| matches.push(entry(&e)))
+        });
+        if let Some(hit) = pick_exact(&matches, name) {
+            return Ok(Some(hit));
+        }
+        match result {
+            Ok(()) => Ok(None),
+            Err(e) if e.kind() == ErrorKind::Damaged || e.kind() == ErrorKind::Unreadable => {
+                Ok(self.pick(&self.rescue(dir)?, name))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn pick(&self, entries: &[DirEntry], name: &[u8]) -> Option<DirEntry> {
+        let units = |n: &[u8]| names::to_utf16(n).unwrap_or_default();
+        let wanted = units(name);
+        let same = |e: &&DirEntry| {
+            let order = self
+                .upcase()
+                .compare(units(&e.name), wanted.iter().copied());
+            order.is_eq()
+        };
+        let matches: Vec<_> = entries.iter().filter(same).cloned().collect();
+        pick_exact(&matches, name)
+    }
+
+    /// What stands in a directory.
+    pub fn list(&self, dir: RecordNo) -> Result<DirList> {
+        let mut entries = Vec::new();
+        let result = self.with_index(dir, |index| {
+            index.walk(|e| {
+                if e.name.space != Space::Dos && e.file.record != dir {
+                    entries.push(entry(&e));
+                }
+            })
+        });
+        match result {
+            Ok(()) => Ok(DirList {
+                entries: Arc::new(entries),
+                damage: None,
+            }),
+            Err(e) if e.kind() == ErrorKind::Damaged || e.kind() == ErrorKind::Unreadable => {
+                let what = format!(
+                    "The index of directory {dir} is damaged, the file records were searched instead"
+                );
+                Ok(DirList {
+                    entries: self.rescue(dir)?,
+                    damage: Some(Finding::survived("index", &what, &e)),
+                })
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn with_index(
+        &self,
+        dir: RecordNo,
+        mut work: impl FnMut(&DirIndex<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let file = self.volume.file(dir)?;
+        if !file.base().view().is_directory() {
+            let what = format!("File record {dir} is not a directory");
+            return Err(Error::not_found(what));
+        }
+        let Some(FileStream::Resident(_, root)) = file.stream(INDEX_ROOT, I30) else {
+            return Err(Error::damaged(format!("Directory {dir} has no index root"))
+                .at(file.base().offset()));
+        };
+        let blocks = Stream::open(self.volume, &file, INDEX_ALLOCATION, I30)?;
+        let read = |at: u64, buf: &mut [u8]| match &blocks {
+            None => Err(Error::damaged(format!(
+                "Directory {dir} has index blocks in its root but no place for them"
+            ))),
+            Some(s) if s.read_at(at, buf)? == buf.len() => Ok(()),
+            Some(s) => Err(Error::damaged(format!(
+                "Found an index block at byte {at:#x} of {} bytes",
+                s.len()
+            ))),
+        };
+        let cluster = self.volume.geometry().cluster_size;
+        work(&DirIndex::open(root, cluster, Some(&read))?)
+    }
+
+    /// The children of a directory by the parent links of all records.
+    fn rescue(&self, dir: RecordNo) -> Result<Arc<Vec<DirEntry>>> {
+        if let Some(known) = lock(&self.rescued).get(&dir.0) {
+            return Ok(known.clone());
+        }
+        let found = Arc::new(self.by_parent(self.reference(dir)?)?);
+        lock(&self.rescued).insert(dir.0, found.clone());
+        Ok(found)
+    }
+
+    /// Names that say they stand in `dir`, sorted.
+    fn by_parent(&self, dir: FileRef) -> Result<Vec<DirEntry>> {
+        let mut found = Vec::new();
+        let end = self.volume.mft().record_count;
+        for_each_record(self.volume, 0, end, false, |view| {
+            for a in view.attributes().flatten() {
+                if a.type_code != FILE_NAME {
+                    continue;
+                }
+                let Some(n) = a.resident().and_then(FileName::parse) else {
+                    continue;
+                };
+                let same = n.parent.sequence == dir.sequence || n.parent.sequence == 0;
+                let file = view.base().unwrap_or_else(|| view.file_ref());
+                let itself = file.record == dir.record;
+                if n.parent.record == dir.record && same && n.space != Space::Dos && !itself {
+                    found.push(DirEntry {
+                        file,
+                        name: n.wtf8(),
+                        space: n.space,
+                    });
+                }
+            }
+        });
+        found.retain(|e| self.check(e.file).is_ok());
+        let up = self.upcase();
+        found.sort_by(|a, b| up.compare_wtf8(&a.name, &b.name));
+        Ok(found)
+    }
+
+    fn reference(&self, n: RecordNo) -> Result<FileRef> {
+        Ok(self.volume.record(n)?.view().file_ref())
+    }
+
+    /// The record is in use, and by the file that is meant.
+    fn check(&self, file: FileRef) -> Result<()> {
+        let record = self.volume.record(file.record)?;
+        let view = record.view();
+        if !view.in_use() || file.sequence != 0 && view.sequence() != file.sequence {
+            return Err(Error::damaged(format!(
+                "The directory refers to file {file}, found {}{}",
+                view.file_ref(),
+                if view.in_use() { "" } else { " (deleted)" }
+            ))
+            .at(record.offset()));
+        }
+        Ok(())
+    }
+
+    /// The path of a file under its first name, WTF-8. A directory on the way
+    /// that is gone stands as `<orphan record-sequence>`, a file without a
+    /// name as `<no name mft N>`.
+    pub fn path_of(&self, n: RecordNo) -> Result<Vec<u8>> {
+        let mut parts: Vec<Arc<[u8]>> = Vec::new();
+        let mut at = n;
+        let mut seen = std::collections::HashSet::new();
+        loop {
+            if !seen.insert(at) || parts.len() > MAX_LEVELS {
+                parts.push(
+                    format!("<orphan {}>", self.reference(at)?)
+                        .into_bytes()
+                        .into(),
+                );
+                break;
+            }
+            match self.link(at)? {
+                Link::Root => break,
+                Link::Nameless => {
+                    parts.push(format!("<no name mft {at}>").into_bytes().into());
+                    break;
+                }
+                Link::In(dir, name) => {
+                    parts.push(name);
+                    if !self.is_dir(dir) {
+                        parts.push(format!("<orphan {dir}>").into_bytes().into());
+                        break;
+                    }
+                    at = dir.record;
+                }
+            }
+        }
+        let mut path = Vec::new();
+        for part in parts.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(part);
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        Ok(path)
+    }
+
+    fn is_dir(&self, dir: FileRef) -> bool {
+        self.volume.record(dir.record).is_ok_and(|r| {
+            let v = r.view();
+            let same = v.sequence() == dir.sequence || dir.sequence == 0;
+            v.is_directory() && v.in_use() && same
+        })
+    }
+
+    fn link(&self, n: RecordNo) -> Result<Link> {
+        if n == ROOT {
+            return Ok(Link::Root);
+        }
+        if let Some(known) = lock(&self.parents).get(&n.0) {
+            return Ok(known.clone());
+        }
+        let file = self.volume.file(n)?;
+        let link = match names_of(&file).into_iter().next() {
+            Some((parent, name)) => Link::In(parent, name.into()),
+            None => Link::Nameless,
+        };
+        lock(&self.parents).insert(n.0, link.clone());
+        Ok(link)
+    }
+
+    /// The attribute's name as it is on the volume (UTF-16 little-endian
+    /// bytes): exact case wins, else in upper case. `None` when there is none.
+    pub fn stream_name(&self, file: &FileRecords, wanted: &StreamName) -> Option<Vec<u8>> {
+        let units = names::to_utf16(&wanted.name)?;
+        let exact: Vec<u8> = units.iter().flat_map(|u| u.to_le_bytes()).collect();
+        let mut close = None;
+        for (_, a) in file.attributes() {
+            if a.type_code != wanted.type_code {
+                continue;
+            }
+            if a.name == exact {
+                return Some(exact);
+            }
+            let theirs = a.name.as_chunks::<2>().0.iter();
+            let theirs = theirs.map(|&u| u16::from_le_bytes(u));
+            if a.name.len() == exact.len()
+                && close.is_none()
+                && self.upcase().compare(theirs, units.iter().copied()).is_eq()
+            {
+                close = Some(a.name.to_vec());
+            }
+        }
+        close
+    }
+
+    /// Opens what a path led to: the attribute it names, else the unnamed stream.
+    pub fn open(&self, found: &Found) -> Result<Stream> {
+        let file = self.volume.file(found.file.record)?;
+        let wanted = found.stream.clone().unwrap_or(StreamName {
+            type_code: DATA,
+            name: Vec::new(),
+        });
+        let missing = || {
+            let kind = attr::type_name(wanted.type_code).unwrap_or("attribute");
+            let what = match (wanted.name.is_empty(), found.stream.is_some()) {
+                (true, false) if file.base().view().is_directory() => "is a directory".to_owned(),
+                (true, _) => format!("has no {kind}"),
+                _ => format!("has no {kind} named {}", Escaped(&wanted.name)),
+            };
+            Error::not_found(format!("{} {what}", Escaped(&found.path)))
+        };
+        let name = self.stream_name(&file, &wanted).ok_or_else(missing)?;
+        Stream::open(self.volume, &file, wanted.type_code, &name)?.ok_or_else(missing)
+    }
+}
+
+/// A file's names with their directories, short DOS names left out unless
+/// there is no other.
+pub fn names_of(file: &FileRecords) -> Vec<(FileRef, Vec<u8>)> {
+    let mut dos = None;
+    let mut found = Vec::new();
+    for (_, a) in file.attributes() {
+        if a.type_code == FILE_NAME
+            && let Some(n) = a.resident().and_then(FileName::parse)
+        {
+            match n.space {
+                Space::Dos => dos = Some((n.parent, n.wtf8())),
+                _ => found.push((n.parent, n.wtf8())),
+            }
+        }
+    }
+    if found.is_empty() {
+        found.extend(dos);
+    }
+    found
+}
+
+fn load_upcase(volume: &Volume) -> Result<UpCase> {
+    let file = volume.file(RecordNo(10))?;
+    let stream = Stream::open(volume, &file, DATA, &[])?
+        .ok_or_else(|| Error::damaged("File record 10 has no content"))?;
+    let bytes = stream.read_all(TABLE_BYTES as u64)?;
+    UpCase::parse(&bytes)
+        .ok_or_else(|| Error::damaged(format!("Found {} bytes that are no table", bytes.len())))
+}
+
+fn entry(e: &Entry<'_>) -> DirEntry {
+    DirEntry {
+        file: e.file,
+        name: e.name.wtf8(),
+        space: e.name.space,
+    }
+}
+
+fn pick_exact(matches: &[DirEntry], name: &[u8]) -> Option<DirEntry> {
+    let exact = matches.iter().find(|e| e.name == name);
+    exact.or(matches.first()).cloned()
+}
+
+fn number_in(name: &[u8], before: &str) -> Option<u64> {
+    let text = std::str::from_utf8(name).ok()?;
+    text.strip_prefix(before)?.strip_suffix('>')?.parse().ok()
+}
+
+/// `<orphan record-sequence>`.
+fn orphan_in(name: &[u8]) -> Option<FileRef> {
+    let text = std::str::from_utf8(name).ok()?;
+    let (record, sequence) = text
+        .strip_prefix("<orphan ")?
+        .strip_suffix('>')?
+        .split_once('-')?;
+    Some(FileRef {
+        record: RecordNo(record.parse().ok()?),
+        sequence: sequence.parse().ok()?,
+    })
+}
+
+/// A cache stays usable when a thread panicked while it held it.
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    match m.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}

@@ -1,0 +1,150 @@
+//! Real volumes for tests: the compressed public images beside the repository,
+//! unpacked once as sparse files. Tests that need an absent image say so and pass.
+
+#![allow(dead_code, missing_docs)]
+
+use ntbak::device::{SharedSource, Source};
+use ntbak::error::{Error, ErrorKind, Result};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A plain file with positioned reads.
+pub struct PlainFile {
+    file: File,
+    len: u64,
+    name: String,
+}
+
+impl PlainFile {
+    pub fn open(path: &Path) -> SharedSource {
+        let file = File::open(path).unwrap();
+        let len = file.metadata().unwrap().len();
+        let name = path.display().to_string();
+        Arc::new(Self { file, len, name })
+    }
+}
+
+impl Source for PlainFile {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn sector_size(&self) -> u32 {
+        512
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let done = self.file.read_exact_at(buf, offset);
+        done.map_err(|e| Error::io("Reading failed", e).at(offset))
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Bytes in memory, with ranges that cannot be read.
+pub struct Memory {
+    pub bytes: Vec<u8>,
+    pub broken: Vec<Range<u64>>,
+    /// Whether it gives its bytes as memory.
+    pub mapped: bool,
+}
+
+impl Memory {
+    pub fn shared(bytes: Vec<u8>) -> SharedSource {
+        Arc::new(Self {
+            bytes,
+            broken: Vec::new(),
+            mapped: true,
+        })
+    }
+}
+
+impl Source for Memory {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+    fn sector_size(&self) -> u32 {
+        512
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let end = offset + buf.len() as u64;
+        if self.broken.iter().any(|b| b.start < end && offset < b.end) {
+            return Err(Error::new(ErrorKind::Unreadable, "Broken on purpose").at(offset));
+        }
+        buf.copy_from_slice(&self.bytes[offset as usize..end as usize]);
+        Ok(())
+    }
+    fn name(&self) -> &str {
+        "memory"
+    }
+    fn as_memory(&self) -> Option<&[u8]> {
+        (self.mapped && self.broken.is_empty()).then_some(&self.bytes)
+    }
+}
+
+/// A partition or any other part of another source.
+pub fn part(source: SharedSource, start: u64, len: u64) -> SharedSource {
+    Arc::new(ntbak::device::Window::new(source, start, len, "part".into()).unwrap())
+}
+
+/// The public image `name` (its prefix is enough), unpacked; `None` when absent.
+pub fn image(name: &str) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/volumes");
+    let packed = fs::read_dir(&folder).ok().and_then(|dir| {
+        let mut all = dir.flatten().map(|e| e.path());
+        all.find(|p| {
+            let file = p.file_name().unwrap_or_default().to_string_lossy();
+            file.starts_with(name) && file.ends_with(".img.zst")
+        })
+    });
+    let Some(packed) = packed else {
+        eprintln!("skipped: the public image {name} is not there");
+        return None;
+    };
+    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(packed.file_stem().unwrap());
+    if !to.exists() {
+        let partial = to.with_extension(format!("partial-{}-{name}", std::process::id()));
+        unpack(&packed, &partial);
+        fs::rename(&partial, &to).unwrap();
+    }
+    Some(to)
+}
+
+/// Unpacks without writing blocks of zeros.
+fn unpack(from: &Path, to: &Path) {
+    let mut input = zstd::Decoder::new(File::open(from).unwrap()).unwrap();
+    let mut out = File::create(to).unwrap();
+    let mut block = vec![0; 1 << 16];
+    let mut len = 0u64;
+    loop {
+        let mut have = 0;
+        while have < block.len() {
+            match input.read(&mut block[have..]).unwrap() {
+                0 => break,
+                n => have += n,
+            }
+        }
+        if have == 0 {
+            break;
+        }
+        if block[..have].iter().any(|&b| b != 0) {
+            out.seek(SeekFrom::Start(len)).unwrap();
+            out.write_all(&block[..have]).unwrap();
+        }
+        len += have as u64;
+    }
+    out.set_len(len).unwrap();
+}
+
+/// The volume inside an image: `at` is where it begins and how long it is, or
+/// the whole image.
+pub fn volume_source(name: &str, at: Option<(u64, u64)>) -> Option<SharedSource> {
+    let source = PlainFile::open(&image(name)?);
+    Some(match at {
+        Some((start, len)) => part(source, start, len),
+        None => source,
+    })
+}
