@@ -1,10 +1,12 @@
 //! Floor 3: whole jobs, one file per verb. Nothing here prints, exits or asks.
 
+pub mod damage;
 pub mod files;
 pub mod image;
 pub mod pipeline;
 pub mod report;
 pub mod restore;
+pub mod second;
 pub mod stream;
 pub mod verify;
 pub mod view;

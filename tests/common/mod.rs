@@ -148,3 +148,27 @@ pub fn volume_source(name: &str, at: Option<(u64, u64)>) -> Option<SharedSource>
         None => source,
     })
 }
+
+/// An image that a script of the project makes, from `testdata/`.
+pub fn made(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let dictionary = fs::read(folder.join("upcase.dict")).unwrap();
+    let packed = File::open(folder.join(format!("{name}.img.zst"))).unwrap();
+    let packed = std::io::BufReader::new(packed);
+    let mut out = Vec::new();
+    let mut input = zstd::Decoder::with_dictionary(packed, &dictionary).unwrap();
+    input.read_to_end(&mut out).unwrap();
+    out
+}
+
+/// Every image in `testdata/`, by name.
+pub fn made_names() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.strip_suffix(".img.zst").map(str::to_owned))
+        .collect();
+    names.sort();
+    names
+}
