@@ -5,11 +5,12 @@ mod common;
 
 use common::{Memory, Sparse, testdata};
 use ntbak::device::SharedSource;
-use ntbak::observe::Silent;
+use ntbak::error::ErrorKind;
+use ntbak::observe::{Observer, Silent};
 use ntbak::units::RecordNo;
 use ntbak::volume::health::{BackupBoot, Hibernation, MftMirror};
 use ntbak::volume::logfile::LogState;
-use ntbak::volume::{FileStream, Volume, analyse, attr, health, owners};
+use ntbak::volume::{FileStream, Scanned, Volume, analyse, attr, health, owners};
 use std::collections::BTreeMap;
 
 fn open(name: &str) -> Volume {
@@ -254,12 +255,7 @@ fn no_damage_costs_a_cluster_and_each_is_told() {
             "{name}"
         );
         if name == "mirror-garbled" {
-            assert_eq!(
-                h.mft_mirror,
-                MftMirror::Differs {
-                    records: vec![0]
-                }
-            );
+            assert_eq!(h.mft_mirror, MftMirror::Differs { records: vec![0] });
         }
         for n in 0..volume.mft().record_count {
             let Ok(file) = volume.file(RecordNo(n)) else {
@@ -290,4 +286,80 @@ fn clusters_above_2_to_32_count() {
     let high = usage.kept.runs(1 << 32..u64::MAX).next().unwrap();
     let found = owners(&volume, std::slice::from_ref(&high), &Silent).unwrap();
     assert!(!found.is_empty());
+}
+
+#[test]
+fn bad_clusters_are_told_apart() {
+    let mut bytes = testdata("damage-base");
+    let sound = open("damage-base");
+    let usage = analyse(&sound, &Silent).unwrap();
+    // A free range and /alpha.bin's first clusters, by turns, as runs of $BadClus:$Bad.
+    let free = (1000..5000)
+        .find(|&n| usage.kept.runs(n..n + 5).next().is_none())
+        .unwrap();
+    let record = sound.record(RecordNo(8)).unwrap();
+    let view = record.view();
+    let bad = view
+        .attributes()
+        .flatten()
+        .find(|a| a.name.len() == 8)
+        .unwrap();
+    let pairs = bad.non_resident().unwrap().mapping_pairs;
+    assert!(pairs.len() >= 8, "room for a run");
+    let at = record.offset() as usize + bad.offset as usize + bad.length as usize - pairs.len();
+    let [low, high, ..] = free.to_le_bytes();
+    bytes[at..at + 5].copy_from_slice(&[0x21, 5, low, high, 0]);
+    let volume = Volume::open(Memory::shared(bytes.clone())).unwrap();
+    let usage = analyse(&volume, &Silent).unwrap();
+    assert_eq!(
+        usage.bad_clusters.runs(0..u64::MAX).collect::<Vec<_>>(),
+        vec![free..free + 5]
+    );
+    assert!(usage.kept.contains(free));
+    assert_eq!(usage.report.differences.owned_free.clusters, 5);
+    assert_eq!(health(&volume).bad_clusters, Some(5));
+
+    // What a file needs is read, whatever $BadClus says.
+    let mft = volume.geometry().mft_lcn.0;
+    let [low, high, ..] = mft.to_le_bytes();
+    bytes[at..at + 5].copy_from_slice(&[0x21, 5, low, high, 0]);
+    let usage = analyse(&Volume::open(Memory::shared(bytes)).unwrap(), &Silent).unwrap();
+    assert_eq!(usage.bad_clusters.count(), 0);
+    assert_eq!(usage.report.differences.owned_twice.clusters, 5);
+}
+
+/// Cancels at once.
+struct Hurried;
+
+impl Observer for Hurried {
+    fn cancelled(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_scan_ends_early_and_works_inside_a_small_pool() {
+    let volume = open("bigdir");
+    let e = analyse(&volume, &Hurried).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::Interrupted);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build()
+        .unwrap();
+    let numbers = pool.install(|| {
+        let mut numbers = Vec::new();
+        let sink = |batch: Vec<u64>| {
+            numbers.extend(batch);
+            Ok(())
+        };
+        let each = |batch: &mut Vec<u64>, scanned: Scanned<'_>| match scanned {
+            Scanned::Record(view) => batch.push(view.number().0),
+            Scanned::Free(number) => batch.push(number.0),
+        other => panic!("{other:?}"),
+        };
+        volume.scan(&Silent, |_| Vec::new(), each, sink).unwrap();
+        numbers
+    });
+    assert!(numbers.iter().copied().eq(0..volume.mft().record_count));
+    assert!(numbers.len() > 2048, "more than one batch");
 }
