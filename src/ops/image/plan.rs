@@ -5,7 +5,7 @@ use super::ImageOptions;
 use super::jobs::{Jobs, Kept};
 use super::keep::Keep;
 use crate::archive::{
-    ArchiveId, DiskInfo, Head, NO_REGION, Options, Region, RegionKind, SourceInfo, TableKind,
+    ArchiveId, DiskInfo, Head, NO_REGION, Options, Region, RegionKind, RunKind, SourceInfo, TableKind,
 };
 use crate::device::{BadMap, Identity, RescueOptions, RescueSource, SharedSource, SourceKind, Window};
 use crate::disk::{TableKind as Table, open_layout};
@@ -331,6 +331,19 @@ impl ImagePlan {
         let parts: u64 =
             self.regions.iter().filter(|r| r.region.number != 0).map(|r| r.region.bytes).sum();
         gaps + parts + mft
+    }
+
+    /// The bytes of the source that are kept, in no particular order.
+    pub fn kept_ranges(&self) -> Vec<ByteRange> {
+        self.jobs(false)
+            .flat_map(|job| {
+                let base = self.regions[job.region].region.start;
+                job.pieces.into_iter().filter(|p| p.kind == RunKind::Data).map(move |p| ByteRange {
+                    start: base + p.start,
+                    end: base + p.start + p.len,
+                })
+            })
+            .collect()
     }
 
     /// The Head of an archive made of this plan.
