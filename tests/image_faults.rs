@@ -107,7 +107,7 @@ fn first_byte(volume: &Volume, path: &str) -> u64 {
 
 #[test]
 fn bad_sectors_cost_themselves_only_and_name_their_files() {
-    let bytes = common::made("attrlist");
+    let bytes = common::testdata("attrlist");
     let volume = Volume::open(memory(&bytes)).unwrap();
     let at = first_byte(&volume, "/dir/b");
     let mft = volume.mft().extents.as_slice()[0].lcns().unwrap().start
@@ -136,7 +136,7 @@ fn bad_sectors_cost_themselves_only_and_name_their_files() {
     assert!(named.files[0].starts_with("/$MFT (file records 70 to 70"), "{:?}", named.files);
     // The map says the same, and other tools can read it.
     let map = RescueMap::parse(&std::fs::read_to_string(map).unwrap()).unwrap();
-    assert_eq!(map.bytes(Status::BadSector), 1024);
+    assert_eq!(map.bytes(Status::Bad), 1024);
     // The report in the archive, too.
     let opened = Arc::new(Archive::open(file(&archive)).unwrap());
     let report: Report = serde_json::from_slice(&opened.report().unwrap()).unwrap();
@@ -163,7 +163,7 @@ fn bad_sectors_cost_themselves_only_and_name_their_files() {
 
 #[test]
 fn transient_errors_leave_no_trace() {
-    let bytes = common::made("vdl");
+    let bytes = common::testdata("vdl");
     let faulty = FaultySource::new(bytes.clone(), 512).with(ntbak::device::Fault::Transient {
         range: ntbak::units::ByteRange { start: 0, end: bytes.len() as u64 },
         times: 1,
@@ -190,7 +190,7 @@ impl Observer for StopAfter {
 
 #[test]
 fn an_interrupted_run_goes_on_and_ends_the_same() {
-    let bytes = common::made("attrlist");
+    let bytes = common::testdata("attrlist");
     let dir = tempfile::tempdir().unwrap();
     let whole = dir.path().join("whole");
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
@@ -225,7 +225,7 @@ fn an_interrupted_run_goes_on_and_ends_the_same() {
 
 #[test]
 fn a_changed_source_is_not_mixed_into_an_old_archive() {
-    let bytes = common::made("attrlist");
+    let bytes = common::testdata("attrlist");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
@@ -248,7 +248,7 @@ fn a_changed_source_is_not_mixed_into_an_old_archive() {
 #[test]
 fn digests_of_the_whole_source() {
     for all_clusters in [false, true] {
-        let bytes = common::made("quick");
+        let bytes = common::testdata("quick");
         let o = PlanOptions {
             all_clusters,
             hash: vec!["sha256".into(), "md5".into()],
@@ -268,7 +268,7 @@ fn digests_of_the_whole_source() {
 
 #[test]
 fn free_clusters_of_a_used_target_stay_or_become_zero() {
-    let bytes = common::made("lznt1-4k");
+    let bytes = common::testdata("lznt1-4k");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
@@ -288,7 +288,7 @@ fn free_clusters_of_a_used_target_stay_or_become_zero() {
 
 #[test]
 fn targets_that_do_not_fit_are_refused() {
-    let bytes = common::made("vdl");
+    let bytes = common::testdata("vdl");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     image(&plan_of(memory(&bytes), &PlanOptions::default()), Destination::File(path.clone()), &options(), &Silent)
@@ -304,7 +304,7 @@ fn targets_that_do_not_fit_are_refused() {
 
 #[test]
 fn skipped_files_read_as_zeros_and_are_listed() {
-    let bytes = common::made("dirty-hibernated");
+    let bytes = common::testdata("dirty-hibernated");
     let o = PlanOptions {
         skip: vec![Skip::Pagefile, Skip::Hiberfil, Skip::Swapfile, Skip::Vss],
         ..PlanOptions::default()
@@ -330,7 +330,7 @@ fn skipped_files_read_as_zeros_and_are_listed() {
 /// wrong byte comes out and nothing looks complete that is not.
 #[test]
 fn damage_matrix() {
-    let bytes = common::made("lznt1-4k");
+    let bytes = common::testdata("lznt1-4k");
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
@@ -429,7 +429,7 @@ fn damage_matrix() {
 
 #[test]
 fn damage_names_its_files() {
-    let bytes = common::made("attrlist");
+    let bytes = common::testdata("attrlist");
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
@@ -456,7 +456,7 @@ fn damage_names_its_files() {
 fn one_file_needs_few_bytes_of_a_large_archive() {
     // A volume of some hundred incompressible MiB would be slow to make here; the
     // share matters, and the archive has many records.
-    let bytes = common::made("attrlist");
+    let bytes = common::testdata("attrlist");
     let plan_ = plan_of(memory(&bytes), &PlanOptions { all_clusters: true, ..PlanOptions::default() });
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");

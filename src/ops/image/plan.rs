@@ -291,10 +291,18 @@ fn ntfs(
     let usage = used::analyse(&volume, observer)?;
     let health = health(&volume);
     let limit = usage.kept.limit();
-    let (skip, skipped) = match options.skip.as_slice() {
+    let (mut skip, mut skipped) = match options.skip.as_slice() {
         [] => (ClusterSet::new(limit), Vec::new()),
         list => skip_clusters(&volume, &usage, list)?,
     };
+    // NTFS knows these to be bad and never uses them: reading them would only
+    // cost time, unless somebody wants every sector.
+    let bad = usage.bad_clusters.count();
+    if bad > 0 && !options.all_clusters {
+        skip.union(&usage.bad_clusters);
+        let bytes = bad * u64::from(g.cluster_size);
+        skipped.push(SkippedFile { path: "/$BadClus:$Bad".into(), bytes });
+    }
     let mut wanted = usage.kept;
     if options.all_clusters {
         wanted.insert(0..limit);
