@@ -13,6 +13,7 @@
 
 pub mod archive;
 pub mod device;
+pub mod disk;
 pub mod error;
 pub mod observe;
 pub mod ops;

@@ -2,6 +2,7 @@
 //! same paths, same sizes, same SHA-256 of every stream, and every path leads
 //! back to its record.
 
+#[path = "common/golden_images.rs"]
 mod common;
 
 use ntbak::device::SharedSource;

@@ -1,7 +1,29 @@
 //! Floor 3: whole jobs, one file per verb. Nothing here prints, exits or asks.
 
 pub mod cat;
+pub mod damage;
 pub mod diff;
 pub mod extract;
+pub mod files;
+pub mod image;
 pub mod ls;
 pub mod pipeline;
+pub mod report;
+pub mod restore;
+pub mod second;
+pub mod stream;
+pub mod verify;
+pub mod view;
+
+/// The present time, RFC 3339 in UTC.
+pub fn now() -> String {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let secs = i64::try_from(since.as_secs()).unwrap_or_default();
+    let mut text = Vec::new();
+    if let Some(t) = crate::volume::times::NtTime::from_unix(secs, 0) {
+        t.push_to(&mut text);
+    }
+    String::from_utf8(text).unwrap_or_default()
+}

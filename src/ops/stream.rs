@@ -27,6 +27,8 @@ pub struct Damage {
     pub ranges: Vec<ByteRange>,
     /// True when bytes of the source are lost, not only redundancy.
     pub loses_data: bool,
+    /// Files that are hit, by path; filled in by [`name_files`](super::damage::name_files).
+    pub files: Vec<String>,
 }
 
 /// What reading the stream came to.
@@ -163,6 +165,7 @@ impl<R: Input + Send> StreamReader<R> {
                         region: None,
                         ranges: Vec::new(),
                         loses_data: false,
+                files: Vec::new(),
                     });
                     Ok(Checked::Fine(header, keep, dirt))
                 }
@@ -216,6 +219,7 @@ impl<R: Input + Send> StreamReader<R> {
                 region: None,
                 ranges: Vec::new(),
                 loses_data: true,
+                files: Vec::new(),
             }))),
             Some(Found::Record(header)) => {
                 if header.kind != Kind::Tail {
@@ -248,6 +252,7 @@ impl<R: Input + Send> StreamReader<R> {
             region: None,
             ranges: Vec::new(),
             loses_data: false,
+                files: Vec::new(),
         });
     }
 
@@ -266,6 +271,7 @@ impl<R: Input + Send> StreamReader<R> {
                 region: None,
                 ranges: Vec::new(),
                 loses_data: true,
+                files: Vec::new(),
             });
         }
     }
@@ -295,6 +301,7 @@ fn check(
                 false => Vec::new(),
             },
             loses_data: data && lost,
+            files: Vec::new(),
         })
     };
     if header.kind == Kind::Tail {

@@ -10,13 +10,13 @@
 //! | [`attrlist`] | attribute list |
 //! | [`extents`] | raw clusters of a stream |
 //! | [`file`](mod@file) | a file with all its records |
+//! | [`health`](mod@health), [`logfile`] | was the volume left clean |
 //! | [`mft`] | where the file records lie |
 //! | [`open`] | opening a volume, with its fallbacks |
 //! | [`scan`] | a parallel look at every record |
 //! | [`bitmap`] | `$Bitmap` and the bitmap of the MFT |
 //! | [`owners`](mod@owners) | whose clusters are these |
 //! | [`used`], [`usage`] | which clusters a backup must keep |
-//! | [`fault`], [`finding`] | what is wrong with a structure, and with the volume |
 //! | [`stream`] | the logical content of an attribute |
 //! | [`lznt1`] | LZNT1 |
 //! | [`names`] | names: UTF-16, WTF-8, the form for people, `$FILE_NAME` |
@@ -26,6 +26,7 @@
 //! | [`index`] | directory indexes |
 //! | [`path`], [`tree`] | paths: looking them up, listing a directory |
 //! | [`listing`] | all files of a volume by path |
+//! | [`fault`], [`finding`] | what is wrong with a structure, and with the volume |
 
 pub mod attr;
 pub mod attrlist;
@@ -35,8 +36,10 @@ pub mod extents;
 pub mod fault;
 pub mod file;
 pub mod finding;
+pub mod health;
 pub mod index;
 pub mod listing;
+pub mod logfile;
 pub mod lznt1;
 pub mod mft;
 pub mod names;
@@ -60,6 +63,7 @@ pub use extents::ExtentMap;
 pub use fault::{Fault, FaultKind};
 pub use file::{FileRecords, FileStream, Joined, Record};
 pub use finding::Finding;
+pub use health::{Health, health};
 pub use listing::Listing;
 pub use mft::Mft;
 pub use open::{Volume, VolumeInfo};
