@@ -9,7 +9,7 @@ use ntbak::observe::Silent;
 use ntbak::ops::diff::digest;
 use ntbak::units::{Place, RecordNo};
 use ntbak::volume::listing::Deleted;
-use ntbak::volume::names::Escaped;
+use ntbak::volume::names::push_escaped_path;
 use ntbak::volume::{Listing, Stream, Tree, Volume, VolumePath};
 
 /// A small generator: the same damage every time.
@@ -67,8 +67,9 @@ fn browse(volume: &Volume) -> u64 {
             let _ = tree.list(RecordNo(u64::from(*record)));
         }
         let _ = tree.path_of(RecordNo(u64::from(*record)));
-        let text = Escaped(path).to_string();
-        let path = VolumePath::parse(text.as_bytes()).unwrap();
+        let mut text = Vec::new();
+        push_escaped_path(path, &mut text);
+        let path = VolumePath::parse(&text).unwrap();
         let Ok(found) = tree.lookup(&path) else {
             continue;
         };

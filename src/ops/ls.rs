@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::observe::{Observer, warning};
 use crate::units::RecordNo;
 use crate::volume::listing::{Deleted, Listing, Row, file_rows};
-use crate::volume::names::push_escaped;
+use crate::volume::names::{push_escaped, push_escaped_path};
 use crate::volume::path::VolumePath;
 use crate::volume::reparse::tag_name;
 use crate::volume::tree::{Found, Tree};
@@ -222,7 +222,7 @@ fn push_path(row: &Row<'_>, prefix: &str, whole: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(prefix.as_bytes());
         row.push_path(out);
     } else {
-        push_escaped(row.name, out);
+        push_escaped_path(row.name, out);
         if let Some((name, _)) = row.stream {
             out.push(b':');
             push_escaped(name, out);
