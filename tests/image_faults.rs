@@ -71,7 +71,11 @@ fn restored(archive: SharedSource, size: usize, o: &RestoreOptions) -> (Vec<u8>,
     (sink.bytes(), summary)
 }
 
-fn restore_on(archive: SharedSource, sink: &MemorySink, o: &RestoreOptions) -> Result<RestoreSummary> {
+fn restore_on(
+    archive: SharedSource,
+    sink: &MemorySink,
+    o: &RestoreOptions,
+) -> Result<RestoreSummary> {
     let disk = Archive::open(archive.clone())?.disk().clone();
     let mut reader = StreamReader::new(Forward::new(archive, 0));
     reader.begin()?;
@@ -79,12 +83,19 @@ fn restore_on(archive: SharedSource, sink: &MemorySink, o: &RestoreOptions) -> R
 }
 
 fn plain() -> RestoreOptions {
-    RestoreOptions { threads: 2, zero_free: false, partial: false, verify: false }
+    RestoreOptions {
+        threads: 2,
+        zero_free: false,
+        partial: false,
+        verify: false,
+    }
 }
 
 fn stream_of(volume: &Volume, path: &str) -> Vec<u8> {
     let tree = Tree::new(volume);
-    let found = tree.lookup(&VolumePath::parse(path.as_bytes()).unwrap()).unwrap();
+    let found = tree
+        .lookup(&VolumePath::parse(path.as_bytes()).unwrap())
+        .unwrap();
     let stream: Stream = tree.open(&found).unwrap();
     let mut out = vec![0; stream.len() as usize];
     stream.read_at(0, &mut out).unwrap();
@@ -94,7 +105,9 @@ fn stream_of(volume: &Volume, path: &str) -> Vec<u8> {
 /// First cluster of a file's data, in bytes.
 fn first_byte(volume: &Volume, path: &str) -> u64 {
     let tree = Tree::new(volume);
-    let found = tree.lookup(&VolumePath::parse(path.as_bytes()).unwrap()).unwrap();
+    let found = tree
+        .lookup(&VolumePath::parse(path.as_bytes()).unwrap())
+        .unwrap();
     let file = volume.file(found.file.record).unwrap();
     match file.stream(0x80, &[]) {
         Some(ntbak::volume::FileStream::NonResident(j)) => {
@@ -112,28 +125,51 @@ fn bad_sectors_cost_themselves_only_and_name_their_files() {
     let at = first_byte(&volume, "/dir/b");
     let mft = volume.mft().extents.as_slice()[0].lcns().unwrap().start
         * u64::from(volume.geometry().cluster_size);
-    let record = mft + 70 * 1024 + 512;
+    let record = mft + 20 * 1024 + 512;
     let faulty = FaultySource::new(bytes.clone(), 512)
-        .with_bad_sectors(at / 512 + 1, 1)
+        .with_bad_sectors(at / 512, 1)
         .with_bad_sectors(record / 512, 1);
     let o = PlanOptions {
-        rescue: RescueOptions { retries: 1, ..RescueOptions::default() },
+        rescue: RescueOptions {
+            retries: 1,
+            ..RescueOptions::default()
+        },
         ..PlanOptions::default()
     };
     let plan = plan_of(Arc::new(faulty), &o);
     let dir = tempfile::tempdir().unwrap();
     let (archive, map) = (dir.path().join("a"), dir.path().join("map"));
-    let how = ImageOptions { map: Some(map.clone()), verify: true, ..options() };
+    let how = ImageOptions {
+        map: Some(map.clone()),
+        verify: true,
+        ..options()
+    };
     let summary = image(&plan, Destination::File(archive.clone()), &how, &Silent).unwrap();
     assert_eq!(summary.totals.unreadable_bytes, 1024);
-    let all: Vec<_> = summary.unreadable.iter().map(|u| (u.range.start, u.range.len())).collect();
-    let mut want = vec![(at + 512, 512), (record, 512)];
+    let all: Vec<_> = summary
+        .unreadable
+        .iter()
+        .map(|u| (u.range.start, u.range.len()))
+        .collect();
+    let mut want = vec![(at, 512), (record, 512)];
     want.sort();
     assert_eq!(all, want);
-    let named = summary.unreadable.iter().find(|u| u.range.start == at + 512).unwrap();
+    let named = summary
+        .unreadable
+        .iter()
+        .find(|u| u.range.start == at)
+        .unwrap();
     assert_eq!(named.files, ["/dir/b"]);
-    let named = summary.unreadable.iter().find(|u| u.range.start == record).unwrap();
-    assert!(named.files[0].starts_with("/$MFT (file records 70 to 70"), "{:?}", named.files);
+    let named = summary
+        .unreadable
+        .iter()
+        .find(|u| u.range.start == record)
+        .unwrap();
+    assert!(
+        named.files[0].starts_with("/$MFT (file records 20 to 20"),
+        "{:?}",
+        named.files
+    );
     // The map says the same, and other tools can read it.
     let map = RescueMap::parse(&std::fs::read_to_string(map).unwrap()).unwrap();
     assert_eq!(map.bytes(Status::Bad), 1024);
@@ -142,13 +178,23 @@ fn bad_sectors_cost_themselves_only_and_name_their_files() {
     let report: Report = serde_json::from_slice(&opened.report().unwrap()).unwrap();
     assert_eq!(report.unreadable.len(), 2);
     // Restored: zeros there, everything else as it was.
-    let (out, summary) = restored(file(&archive), bytes.len(), &RestoreOptions { verify: true, ..plain() });
+    let (out, summary) = restored(
+        file(&archive),
+        bytes.len(),
+        &RestoreOptions {
+            verify: true,
+            ..plain()
+        },
+    );
     assert_eq!(summary.unreadable_bytes, 1024);
     assert!(summary.verified);
     for r in plan.kept_ranges() {
         for s in (r.start..r.end).step_by(512) {
-            let (a, b) = (&bytes[s as usize..s as usize + 512], &out[s as usize..s as usize + 512]);
-            if s == at + 512 || s == record {
+            let (a, b) = (
+                &bytes[s as usize..s as usize + 512],
+                &out[s as usize..s as usize + 512],
+            );
+            if s == at || s == record {
                 assert!(b.iter().all(|&x| x == 0));
             } else {
                 assert!(a == b, "sector at {s:#x}");
@@ -165,7 +211,10 @@ fn bad_sectors_cost_themselves_only_and_name_their_files() {
 fn transient_errors_leave_no_trace() {
     let bytes = common::testdata("vdl");
     let faulty = FaultySource::new(bytes.clone(), 512).with(ntbak::device::Fault::Transient {
-        range: ntbak::units::ByteRange { start: 0, end: bytes.len() as u64 },
+        range: ntbak::units::ByteRange {
+            start: 0,
+            end: bytes.len() as u64,
+        },
         times: 1,
     });
     let plan = plan_of(Arc::new(faulty), &PlanOptions::default());
@@ -180,7 +229,9 @@ struct StopAfter(AtomicU64);
 
 impl Observer for StopAfter {
     fn advance(&self, _: u64) {
-        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        let _ = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
     }
     fn cancelled(&self) -> bool {
         self.0.load(Ordering::SeqCst) == 0
@@ -194,14 +245,26 @@ fn an_interrupted_run_goes_on_and_ends_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let whole = dir.path().join("whole");
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
-    image(&plan_, Destination::File(whole.clone()), &options(), &Silent).unwrap();
+    image(
+        &plan_,
+        Destination::File(whole.clone()),
+        &options(),
+        &Silent,
+    )
+    .unwrap();
     let (want, _) = restored(file(&whole), bytes.len(), &plain());
     for stop in [1, 2, 5, 9] {
         let path = dir.path().join(format!("a{stop}"));
         let partial = ntbak::archive::partial_path(&path);
         let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
         let stopper = StopAfter(AtomicU64::new(stop));
-        let e = image(&plan_, Destination::File(path.clone()), &options(), &stopper).unwrap_err();
+        let e = image(
+            &plan_,
+            Destination::File(path.clone()),
+            &options(),
+            &stopper,
+        )
+        .unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Interrupted);
         assert!(!path.exists() && partial.exists());
         // It is recognisable as incomplete and not restored without saying so.
@@ -212,10 +275,17 @@ fn an_interrupted_run_goes_on_and_ends_the_same() {
         // The last record is torn, as a power cut would.
         let len = std::fs::metadata(&partial).unwrap().len();
         if stop == 5 {
-            let f = std::fs::OpenOptions::new().write(true).open(&partial).unwrap();
+            let f = std::fs::OpenOptions::new()
+                .write(true)
+                .open(&partial)
+                .unwrap();
             f.set_len(len - 700).unwrap();
         }
-        let resume = ImageOptions { resume: true, verify: true, ..options() };
+        let resume = ImageOptions {
+            resume: true,
+            verify: true,
+            ..options()
+        };
         let s = image(&plan_, Destination::File(path.clone()), &resume, &Silent).unwrap();
         assert!(s.verified && s.resumed_bytes > 0 && path.exists() && !partial.exists());
         let (got, summary) = restored(file(&path), bytes.len(), &plain());
@@ -230,16 +300,28 @@ fn a_changed_source_is_not_mixed_into_an_old_archive() {
     let path = dir.path().join("a");
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
     let stopper = StopAfter(AtomicU64::new(3));
-    image(&plan_, Destination::File(path.clone()), &options(), &stopper).unwrap_err();
+    image(
+        &plan_,
+        Destination::File(path.clone()),
+        &options(),
+        &stopper,
+    )
+    .unwrap_err();
     let volume = Volume::open(memory(&bytes)).unwrap();
     let record = volume.record_offset(RecordNo(64)).unwrap() as usize;
     let mut changed = bytes.clone();
     changed[record + 0x58] ^= 1;
-    let resume = ImageOptions { resume: true, ..options() };
+    let resume = ImageOptions {
+        resume: true,
+        ..options()
+    };
     let other = plan_of(memory(&changed), &PlanOptions::default());
     let e = image(&other, Destination::File(path.clone()), &resume, &Silent).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Refused);
-    let o = PlanOptions { all_clusters: true, ..PlanOptions::default() };
+    let o = PlanOptions {
+        all_clusters: true,
+        ..PlanOptions::default()
+    };
     let other = plan_of(memory(&bytes), &o);
     assert!(image(&other, Destination::File(path.clone()), &resume, &Silent).is_err());
     image(&plan_, Destination::File(path), &resume, &Silent).unwrap();
@@ -257,11 +339,24 @@ fn digests_of_the_whole_source() {
         let plan_ = plan_of(memory(&bytes), &o);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
-        let how = ImageOptions { hash: vec![HashKind::Sha256, HashKind::Md5], ..options() };
+        let how = ImageOptions {
+            hash: vec![HashKind::Sha256, HashKind::Md5],
+            ..options()
+        };
         let s = image(&plan_, Destination::File(path.clone()), &how, &Silent).unwrap();
-        let want: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let want: String = Sha256::digest(&bytes)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         assert_eq!(s.hashes[0].hex, want);
-        let (out, _) = restored(file(&path), bytes.len(), &RestoreOptions { zero_free: true, ..plain() });
+        let (out, _) = restored(
+            file(&path),
+            bytes.len(),
+            &RestoreOptions {
+                zero_free: true,
+                ..plain()
+            },
+        );
         assert_eq!(out == bytes, all_clusters);
     }
 }
@@ -274,7 +369,10 @@ fn free_clusters_of_a_used_target_stay_or_become_zero() {
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
     image(&plan_, Destination::File(path.clone()), &options(), &Silent).unwrap();
     for zero_free in [false, true] {
-        let o = RestoreOptions { zero_free, ..plain() };
+        let o = RestoreOptions {
+            zero_free,
+            ..plain()
+        };
         let (out, _) = restored(file(&path), bytes.len() + 8192, &o);
         let mut want = vec![if zero_free { 0 } else { 0xEE }; bytes.len()];
         for r in plan_.kept_ranges() {
@@ -282,7 +380,10 @@ fn free_clusters_of_a_used_target_stay_or_become_zero() {
             want[r.clone()].copy_from_slice(&bytes[r]);
         }
         assert!(out[..bytes.len()] == want[..], "zero_free {zero_free}");
-        assert!(out[bytes.len()..].iter().all(|&b| b == 0xEE), "behind the source");
+        assert!(
+            out[bytes.len()..].iter().all(|&b| b == 0xEE),
+            "behind the source"
+        );
     }
 }
 
@@ -291,15 +392,25 @@ fn targets_that_do_not_fit_are_refused() {
     let bytes = common::testdata("vdl");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
-    image(&plan_of(memory(&bytes), &PlanOptions::default()), Destination::File(path.clone()), &options(), &Silent)
-        .unwrap();
+    image(
+        &plan_of(memory(&bytes), &PlanOptions::default()),
+        Destination::File(path.clone()),
+        &options(),
+        &Silent,
+    )
+    .unwrap();
     let small = MemorySink::new(bytes.len() - 512, 512);
     let e = restore_on(file(&path), &small, &plain()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Refused);
     assert!(e.message().contains(&bytes.len().to_string()));
     assert!(e.message().contains(&(bytes.len() - 512).to_string()));
     let sectors = MemorySink::new(bytes.len(), 4096);
-    assert_eq!(restore_on(file(&path), &sectors, &plain()).unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(
+        restore_on(file(&path), &sectors, &plain())
+            .unwrap_err()
+            .kind(),
+        ErrorKind::Refused
+    );
 }
 
 #[test]
@@ -311,19 +422,29 @@ fn skipped_files_read_as_zeros_and_are_listed() {
     };
     let plan_ = plan_of(memory(&bytes), &o);
     let skipped = &plan_.regions[0].ntfs.as_ref().unwrap().skipped;
-    assert_eq!(skipped.len(), 4, "{skipped:?}");
+    // Two belong to the shadow copies: their catalogue and their storage.
+    assert_eq!(skipped.len(), 5, "{skipped:?}");
     assert!(skipped.iter().all(|s| s.bytes > 0));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let s = image(&plan_, Destination::File(path.clone()), &options(), &Silent).unwrap();
-    assert_eq!(s.totals.skipped_bytes, skipped.iter().map(|s| s.bytes).sum::<u64>());
+    assert_eq!(
+        s.totals.skipped_bytes,
+        skipped.iter().map(|s| s.bytes).sum::<u64>()
+    );
     let (out, _) = restored(file(&path), bytes.len(), &plain());
-    let (before, after) = (Volume::open(memory(&bytes)).unwrap(), Volume::open(memory(&out)).unwrap());
+    let (before, after) = (
+        Volume::open(memory(&bytes)).unwrap(),
+        Volume::open(memory(&out)).unwrap(),
+    );
     for path in ["/pagefile.sys", "/hiberfil.sys", "/swapfile.sys"] {
         assert!(stream_of(&before, path).iter().any(|&b| b != 0), "{path}");
         assert!(stream_of(&after, path).iter().all(|&b| b == 0), "{path}");
     }
-    assert_eq!(stream_of(&before, "/data/pagefile.sys"), stream_of(&after, "/data/pagefile.sys"));
+    assert_eq!(
+        stream_of(&before, "/data/pagefile.sys"),
+        stream_of(&after, "/data/pagefile.sys")
+    );
 }
 
 /// Damages every record of an archive in several ways; whatever happens, no
@@ -345,13 +466,37 @@ fn damage_matrix() {
     let mut walker = ntbak::archive::Walker::new(Forward::new(memory(&archive), 0), 0);
     let mut kinds = Vec::new();
     while let Some(ntbak::archive::Found::Record(h)) = walker.step().unwrap() {
-        places.push((h.stream_offset as usize, h.total_len() as usize, h.len(), h.kind));
+        places.push((
+            h.stream_offset as usize,
+            h.total_len() as usize,
+            h.len(),
+            h.kind,
+        ));
         kinds.push(h.kind);
     }
-    for k in [Kind::Head, Kind::Disk, Kind::Mft, Kind::Chunk, Kind::Index, Kind::Report, Kind::Tail] {
+    for k in [
+        Kind::Head,
+        Kind::Disk,
+        Kind::Mft,
+        Kind::Chunk,
+        Kind::Index,
+        Kind::Report,
+        Kind::Tail,
+    ] {
         assert!(kinds.contains(&k), "{k:?}");
     }
-    let mut tried = 0;
+    let source = Volume::open(memory(&bytes)).unwrap();
+    let contents: Vec<(&str, Vec<u8>)> = ["/c/text.txt", "/c/mixed.bin", "/plain.txt:squeezed"]
+        .into_iter()
+        .filter_map(|p| {
+            let tree = Tree::new(&source);
+            tree.lookup(&VolumePath::parse(p.as_bytes()).unwrap())
+                .ok()?;
+            Some((p, stream_of(&source, p)))
+        })
+        .collect();
+    assert!(contents.len() >= 2);
+    let (mut tried, mut read) = (0, 0);
     for (at, len, header, kind) in places {
         let mut cases: Vec<(&str, Vec<u8>)> = Vec::new();
         let mut c = archive.clone();
@@ -385,7 +530,14 @@ fn damage_matrix() {
                 Err(e) => assert_ne!(e.kind(), ErrorKind::Interrupted, "{what}"),
             }
             let sink = MemorySink::used(vec![0xEE; bytes.len()], 512);
-            match restore_on(memory(&hurt), &sink, &RestoreOptions { partial: true, ..plain() }) {
+            match restore_on(
+                memory(&hurt),
+                &sink,
+                &RestoreOptions {
+                    partial: true,
+                    ..plain()
+                },
+            ) {
                 Err(_) => {}
                 Ok(summary) => {
                     let out = sink.bytes();
@@ -398,7 +550,10 @@ fn damage_matrix() {
                         .count();
                     assert_eq!(wrong, 0, "{what}: wrong bytes were restored");
                     let missing = out != want;
-                    assert!(!missing || !summary.complete, "{what}: incomplete, not said");
+                    assert!(
+                        !missing || !summary.complete,
+                        "{what}: incomplete, not said"
+                    );
                     assert!(!missing || !summary.damage.is_empty() || summary.totals.is_none());
                 }
             }
@@ -407,23 +562,28 @@ fn damage_matrix() {
                 if matches!(how, "truncated before" | "truncated inside") {
                     assert!(!a.is_complete(), "{what}");
                 }
-                let Ok(view) = RegionView::new(Arc::new(a), 1) else { continue };
-                let Ok(volume) = Volume::open(Arc::new(view)) else { continue };
-                let source = Volume::open(memory(&bytes)).unwrap();
-                for path in ["/plain.txt", "/text.log"] {
-                    let tree = Tree::new(&volume);
-                    let Ok(found) = tree.lookup(&VolumePath::parse(path.as_bytes()).unwrap()) else {
+                let Ok(view) = RegionView::new(Arc::new(a), 1) else {
+                    continue;
+                };
+                let Ok(volume) = Volume::open(Arc::new(view)) else {
+                    continue;
+                };
+                let tree = Tree::new(&volume);
+                for (path, want) in &contents {
+                    let found = tree.lookup(&VolumePath::parse(path.as_bytes()).unwrap());
+                    let Ok(stream) = found.and_then(|f| tree.open(&f)) else {
                         continue;
                     };
-                    let Ok(stream) = tree.open(&found) else { continue };
                     let mut got = vec![0; stream.len() as usize];
-                    if stream.read_at(0, &mut got).is_ok() && volume.notes().is_empty() {
-                        let _ = &source;
+                    if stream.read_at(0, &mut got).is_ok() {
+                        read += 1;
+                        assert!(got == *want, "{what}: wrong bytes of {path}");
                     }
                 }
             }
         }
     }
+    assert!(read > 100, "{read}");
     eprintln!("{tried} damaged archives");
 }
 
@@ -438,7 +598,12 @@ fn damage_names_its_files() {
     let volume = Volume::open(memory(&bytes)).unwrap();
     let cell = first_byte(&volume, "/dir/b") >> 20;
     let opened = Archive::open(memory(&archive)).unwrap();
-    let chunk = opened.index().entries.iter().find(|e| !e.mft && e.position == cell).unwrap();
+    let chunk = opened
+        .index()
+        .entries
+        .iter()
+        .find(|e| !e.mft && e.position == cell)
+        .unwrap();
     let mft = opened.index().entries.iter().find(|e| e.mft).unwrap();
     let header_too = mft.offset as usize + 30;
     let payload = chunk.offset as usize + chunk.blocks as usize * BLOCK - 2000;
@@ -449,7 +614,10 @@ fn damage_names_its_files() {
     let opened = Arc::new(Archive::open(memory(&archive)).unwrap());
     name_files(&opened, &mut outcome.damage, &Silent);
     let files: Vec<&String> = outcome.damage.iter().flat_map(|d| &d.files).collect();
-    assert!(files.iter().any(|f| f.starts_with("file records ")), "{files:?}");
+    assert!(
+        files.iter().any(|f| f.starts_with("file records ")),
+        "{files:?}"
+    );
 }
 
 #[test]
@@ -457,7 +625,13 @@ fn one_file_needs_few_bytes_of_a_large_archive() {
     // A volume of some hundred incompressible MiB would be slow to make here; the
     // share matters, and the archive has many records.
     let bytes = common::testdata("attrlist");
-    let plan_ = plan_of(memory(&bytes), &PlanOptions { all_clusters: true, ..PlanOptions::default() });
+    let plan_ = plan_of(
+        memory(&bytes),
+        &PlanOptions {
+            all_clusters: true,
+            ..PlanOptions::default()
+        },
+    );
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     image(&plan_, Destination::File(path.clone()), &options(), &Silent).unwrap();

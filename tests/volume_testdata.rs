@@ -355,7 +355,7 @@ fn a_scan_ends_early_and_works_inside_a_small_pool() {
         let each = |batch: &mut Vec<u64>, scanned: Scanned<'_>| match scanned {
             Scanned::Record(view) => batch.push(view.number().0),
             Scanned::Free(number) => batch.push(number.0),
-        other => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         };
         volume.scan(&Silent, |_| Vec::new(), each, sink).unwrap();
         numbers

@@ -221,7 +221,9 @@ impl Archive {
         }
         let decoded = self.read_entry(entry).map_err(|e| {
             if e.kind() == ErrorKind::Damaged {
-                let at = e.offset().unwrap_or(self.index.entries[entry as usize].offset);
+                let at = e
+                    .offset()
+                    .unwrap_or(self.index.entries[entry as usize].offset);
                 lock(&self.damaged).insert(entry, (e.message().to_string(), at));
             }
             e.of(self.source.name())

@@ -37,12 +37,18 @@ pub fn name_files(archive: &Arc<Archive>, damage: &mut [Damage], observer: &dyn 
                 let bytes: u64 = spans.map(|s| u64::from(s.run.units) * unit).sum();
                 let size = archive.disk().region(e.region).and_then(|r| r.record_bytes);
                 let count = bytes / u64::from(size.unwrap_or(1024)).max(1);
-                let range = ByteRange { start: e.position, end: e.position + count };
+                let range = ByteRange {
+                    start: e.position,
+                    end: e.position + count,
+                };
                 lost_records.entry(e.region).or_default().push((n, range));
             } else if d.ranges.is_empty() {
                 let cell = u64::from(archive.disk().cell_bytes);
                 let start = e.position * cell;
-                let range = ByteRange { start, end: start.saturating_add(cell) };
+                let range = ByteRange {
+                    start,
+                    end: start.saturating_add(cell),
+                };
                 wanted.entry(e.region).or_default().push((n, range));
             } else {
                 let ranges = d.ranges.iter().map(|r| (n, *r));
@@ -71,11 +77,15 @@ pub fn name_files(archive: &Arc<Archive>, damage: &mut [Damage], observer: &dyn 
             }
         }
         if let Some(list) = lost_records.get(&number) {
-            let named = volume.as_ref().map_or_else(BTreeMap::new, |v| names_of_lost(v, list));
+            let named = volume
+                .as_ref()
+                .map_or_else(BTreeMap::new, |v| names_of_lost(v, list));
             for (n, range) in list {
                 let what = format!("file records {} to {}", range.start, range.end.max(1) - 1);
                 damage[*n].files.push(what);
-                damage[*n].files.extend(named.get(n).cloned().unwrap_or_default());
+                damage[*n]
+                    .files
+                    .extend(named.get(n).cloned().unwrap_or_default());
             }
         }
     }

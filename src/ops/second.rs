@@ -50,7 +50,10 @@ impl Read for Cursor {
         if self.at >= len || out.is_empty() {
             return Ok(0);
         }
-        let inside = self.at.checked_sub(self.start).filter(|&o| o < self.buffer.len() as u64);
+        let inside = self
+            .at
+            .checked_sub(self.start)
+            .filter(|&o| o < self.buffer.len() as u64);
         let from = match inside {
             Some(o) => o as usize,
             None => {
@@ -114,9 +117,16 @@ impl Drop for Quiet {
 /// Compares geometry, and for every file record in use its flags, sequence
 /// number and the size of its unnamed stream.
 pub fn second_opinion(volume: &Volume, observer: &dyn Observer) -> Result<SecondOpinion> {
-    let mut out = SecondOpinion { reader: "crate ntfs 0.4".into(), ..SecondOpinion::default() };
-    let mut cursor =
-        Cursor { source: volume.source().clone(), at: 0, buffer: Vec::new(), start: u64::MAX };
+    let mut out = SecondOpinion {
+        reader: "crate ntfs 0.4".into(),
+        ..SecondOpinion::default()
+    };
+    let mut cursor = Cursor {
+        source: volume.source().clone(),
+        at: 0,
+        buffer: Vec::new(),
+        start: u64::MAX,
+    };
     let say = |differences: &mut Vec<String>, text: String| {
         if differences.len() < LISTED {
             differences.push(text);
@@ -133,24 +143,45 @@ pub fn second_opinion(volume: &Volume, observer: &dyn Observer) -> Result<Second
     let other = match opened {
         Ok(Ok(n)) => n,
         Ok(Err(e)) => {
-            say(&mut out.differences, format!("It does not open the volume: {e}"));
+            say(
+                &mut out.differences,
+                format!("It does not open the volume: {e}"),
+            );
             return Ok(out);
         }
         Err(_) => {
-            say(&mut out.differences, "It panicked when opening the volume".into());
+            say(
+                &mut out.differences,
+                "It panicked when opening the volume".into(),
+            );
             return Ok(out);
         }
     };
     let g = volume.geometry();
     let facts = [
-        ("cluster size", u64::from(other.cluster_size()), u64::from(g.cluster_size)),
-        ("sector size", u64::from(other.sector_size()), u64::from(g.sector_size)),
-        ("file record size", u64::from(other.file_record_size()), u64::from(g.record_size)),
+        (
+            "cluster size",
+            u64::from(other.cluster_size()),
+            u64::from(g.cluster_size),
+        ),
+        (
+            "sector size",
+            u64::from(other.sector_size()),
+            u64::from(g.sector_size),
+        ),
+        (
+            "file record size",
+            u64::from(other.file_record_size()),
+            u64::from(g.record_size),
+        ),
         ("serial number", other.serial_number(), g.serial),
     ];
     for (what, its, ours) in facts {
         if its != ours {
-            say(&mut out.differences, format!("{what}: it says {its}, ntbak {ours}"));
+            say(
+                &mut out.differences,
+                format!("{what}: it says {its}, ntbak {ours}"),
+            );
         }
     }
     let count = volume.mft().record_count;
@@ -160,30 +191,40 @@ pub fn second_opinion(volume: &Volume, observer: &dyn Observer) -> Result<Second
             return Err(crate::error::Error::interrupted());
         }
         observer.advance(1);
-        let Ok(file) = volume.file(RecordNo(n)) else { continue };
+        let Ok(file) = volume.file(RecordNo(n)) else {
+            continue;
+        };
         let view = file.base().view();
         if !view.in_use() || view.base().is_some() {
             continue;
         }
         out.records += 1;
-        let its = catch_unwind(AssertUnwindSafe(|| -> ntfs::Result<(u16, bool, Option<u64>)> {
-            let f = other.file(&mut cursor, n)?;
-            let size = match f.data(&mut cursor, "") {
-                None => None,
-                Some(item) => Some(item?.to_attribute()?.value_length()),
-            };
-            Ok((f.sequence_number(), f.is_directory(), size))
-        }));
+        let its = catch_unwind(AssertUnwindSafe(
+            || -> ntfs::Result<(u16, bool, Option<u64>)> {
+                let f = other.file(&mut cursor, n)?;
+                let size = match f.data(&mut cursor, "") {
+                    None => None,
+                    Some(item) => Some(item?.to_attribute()?.value_length()),
+                };
+                Ok((f.sequence_number(), f.is_directory(), size))
+            },
+        ));
         let (sequence, directory, size) = match its {
             Ok(Ok(v)) => v,
             Ok(Err(e)) => {
                 out.not_read += 1;
-                say(&mut out.differences, format!("file record {n}: it does not read it: {e}"));
+                say(
+                    &mut out.differences,
+                    format!("file record {n}: it does not read it: {e}"),
+                );
                 continue;
             }
             Err(_) => {
                 out.not_read += 1;
-                say(&mut out.differences, format!("file record {n}: it panicked"));
+                say(
+                    &mut out.differences,
+                    format!("file record {n}: it panicked"),
+                );
                 continue;
             }
         };
@@ -194,10 +235,16 @@ pub fn second_opinion(volume: &Volume, observer: &dyn Observer) -> Result<Second
         };
         let mut words = Vec::new();
         if sequence != view.sequence() {
-            words.push(format!("sequence number {sequence}, ntbak {}", view.sequence()));
+            words.push(format!(
+                "sequence number {sequence}, ntbak {}",
+                view.sequence()
+            ));
         }
         if directory != view.is_directory() {
-            words.push(format!("directory {directory}, ntbak {}", view.is_directory()));
+            words.push(format!(
+                "directory {directory}, ntbak {}",
+                view.is_directory()
+            ));
         }
         if size != ours {
             let text = |s: Option<u64>| s.map_or("no data".into(), |n| format!("{n} bytes"));
@@ -207,7 +254,10 @@ pub fn second_opinion(volume: &Volume, observer: &dyn Observer) -> Result<Second
             out.agreed += 1;
         } else {
             out.differed += 1;
-            say(&mut out.differences, format!("file record {n}: it says {}", words.join("; ")));
+            say(
+                &mut out.differences,
+                format!("file record {n}: it says {}", words.join("; ")),
+            );
         }
     }
     observer.end();

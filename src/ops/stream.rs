@@ -165,7 +165,7 @@ impl<R: Input + Send> StreamReader<R> {
                         region: None,
                         ranges: Vec::new(),
                         loses_data: false,
-                files: Vec::new(),
+                        files: Vec::new(),
                     });
                     Ok(Checked::Fine(header, keep, dirt))
                 }
@@ -208,7 +208,12 @@ impl<R: Input + Send> StreamReader<R> {
         }
         match self.walker.step()? {
             None => Ok(None),
-            Some(Found::Lost { from, to, records, why }) => Ok(Some(Item::Damage(Damage {
+            Some(Found::Lost {
+                from,
+                to,
+                records,
+                why,
+            }) => Ok(Some(Item::Damage(Damage {
                 from,
                 to,
                 what: match records {
@@ -252,7 +257,7 @@ impl<R: Input + Send> StreamReader<R> {
             region: None,
             ranges: Vec::new(),
             loses_data: false,
-                files: Vec::new(),
+            files: Vec::new(),
         });
     }
 
@@ -296,7 +301,10 @@ fn check(
                 true => header
                     .byte_runs()
                     .into_iter()
-                    .map(|(start, len, _)| ByteRange { start, end: start + len })
+                    .map(|(start, len, _)| ByteRange {
+                        start,
+                        end: start + len,
+                    })
                     .collect(),
                 false => Vec::new(),
             },
@@ -309,11 +317,14 @@ fn check(
         return Ok(());
     }
     match body {
-        Body::Short => {
-            Err(damage(format!("The stream ends inside a {} record", header.kind.name()), true))
-        }
+        Body::Short => Err(damage(
+            format!("The stream ends inside a {} record", header.kind.name()),
+            true,
+        )),
         Body::Whole | Body::DirtyPadding => {
-            unpacker.unpack(header, stored, raw).map_err(|e| damage(e.message().into(), true))?;
+            unpacker
+                .unpack(header, stored, raw)
+                .map_err(|e| damage(e.message().into(), true))?;
             if header.kind == Kind::Pad && raw.iter().any(|&b| b != 0) {
                 return Err(damage("Pad record is not zero".into(), false));
             }

@@ -13,7 +13,7 @@ pub use plan::{ImagePlan, PlanOptions, RegionPlan, Skip, SkippedFile, plan};
 use super::pipeline;
 use super::report::{HashValue, Report, UnreadableRange};
 use super::verify::{VerifyOptions, verify};
-use crate::archive::{ArchiveId, PartialFile, Totals, Writer, partial_path};
+use crate::archive::{ArchiveId, BufferPool, PartialFile, Totals, Writer, partial_path};
 use crate::device::{FileSource, SharedSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Observer, warning};
@@ -100,15 +100,25 @@ pub fn image(
     } else {
         let file = PartialFile::create(&path, options.force)?;
         let id = new_id()?;
-        (Writer::create(file, id, &plan.head(id, options), &plan.disk)?, 0)
+        (
+            Writer::create(file, id, &plan.head(id, options), &plan.disk)?,
+            0,
+        )
     };
-    let mut summary = copy(plan, options, observer, writer, records, PartialFile::commit)
-        .map_err(|e| {
-            e.hint(format!(
-                "what is there stays in {}; image --resume goes on with it",
-                partial.display()
-            ))
-        })?;
+    let mut summary = copy(
+        plan,
+        options,
+        observer,
+        writer,
+        records,
+        PartialFile::commit,
+    )
+    .map_err(|e| {
+        e.hint(format!(
+            "what is there stays in {}; image --resume goes on with it",
+            partial.display()
+        ))
+    })?;
     if options.verify {
         read_back(&path, options, observer, &summary)?;
         summary.verified = true;
@@ -127,13 +137,22 @@ fn read_back(
     let file = FileSource::open(path, 512)?;
     file.forget(0, 0);
     let source: SharedSource = Arc::new(file);
-    let outcome = verify(source, &VerifyOptions { threads: options.threads }, observer)?;
+    let outcome = verify(
+        source,
+        &VerifyOptions {
+            threads: options.threads,
+        },
+        observer,
+    )?;
     if outcome.digest.as_deref() == Some(&*summary.digest) && outcome.is_sound() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Mismatch, "The archive does not read back as it was written")
-        .of(path.display().to_string())
-        .hint("do not trust the medium it lies on; ntbak verify names the damage"))
+    Err(Error::new(
+        ErrorKind::Mismatch,
+        "The archive does not read back as it was written",
+    )
+    .of(path.display().to_string())
+    .hint("do not trust the medium it lies on; ntbak verify names the damage"))
 }
 
 /// Makes the records behind the first `have` and ends the stream.
@@ -151,6 +170,7 @@ fn copy<W: Write>(
     let whole = !options.hash.is_empty();
     let hashers = Hashers::start(&options.hash);
     let cell = u64::from(plan.disk.cell_bytes);
+    let pool = BufferPool::default();
     let mut jobs = plan.jobs(whole);
     let mut records = 0;
     observer.begin("copy", Some(plan.bytes_to_read(whole)));
@@ -167,11 +187,14 @@ fn copy<W: Write>(
                 (pack || (whole && matches!(job.kind, JobKind::Cell { .. }))).then_some((job, pack))
             }))
         },
-        || Worker::new(&plan.reader, options.level, cell, plan.disk.sector_bytes),
+        || {
+            Worker::new(&plan.reader, options.level, cell, plan.disk.sector_bytes)
+                .map(|w| w.with_pool(pool.clone()))
+        },
         |worker, (job, pack)| worker.run(&plan.regions[job.region].region, &job, whole, pack),
         |done| {
             if let Some(record) = done.record {
-                writer.append(record)?;
+                pool.give(writer.append(record)?);
             }
             if let Some(span) = &done.span {
                 hashers.feed(span)?;
@@ -184,7 +207,10 @@ fn copy<W: Write>(
     let hashes: Vec<HashValue> = hashers
         .finish()?
         .into_iter()
-        .map(|(kind, hex)| HashValue { algorithm: kind.name().into(), hex })
+        .map(|(kind, hex)| HashValue {
+            algorithm: kind.name().into(),
+            hex,
+        })
         .collect();
     let unreadable = plan.unreadable(observer);
     for u in &unreadable {
