@@ -239,4 +239,72 @@ mod tests {
         assert_eq!(disk_facts(t.path(), (8, 0)).partition, None);
         assert_eq!(disk_facts(t.path(), (9, 9)), DiskFacts::default());
     }
+
+    /// A loop device whose file was cut is a device with bad sectors: what lies
+    /// behind the cut gives EIO, and through the page cache so does the rest of
+    /// the last page.
+    #[test]
+    fn one_bad_sector_does_not_take_its_page_along() {
+        use crate::device::{BadMap, RescueOptions, RescueSource};
+        use crate::units::ByteRange;
+        use std::process::Command;
+        use std::sync::Arc;
+
+        let mut image = tempfile::NamedTempFile::new().unwrap();
+        let data: Vec<u8> = (0..1u32 << 20).map(|i| (i % 251) as u8 | 1).collect();
+        std::io::Write::write_all(&mut image, &data).unwrap();
+        let out = Command::new("losetup")
+            .args(["--find", "--show"])
+            .arg(image.path())
+            .output();
+        let dev = match out {
+            Ok(o) if o.status.success() => String::from_utf8(o.stdout).unwrap(),
+            _ => {
+                eprintln!("skipped: no loop device to be had (needs root)");
+                return;
+            }
+        };
+        struct Release(String);
+        impl Drop for Release {
+            fn drop(&mut self) {
+                let _ = Command::new("losetup").args(["-d", &self.0]).status();
+            }
+        }
+        let dev = Release(dev.trim().to_owned());
+        let s = BlockSource::open(Path::new(&dev.0)).unwrap();
+        if let Some(d) = &s.direct {
+            for (at, len) in [(0, 10), (511, 2), (1000, 600_000), ((1 << 20) - 5, 5)] {
+                let mut buf = vec![0; len];
+                s.read_direct(d, at as u64, &mut buf).unwrap();
+                assert!(buf == data[at..at + len], "{len} bytes at {at}");
+            }
+        }
+        let cut = (512 << 10) + 3 * 512;
+        image.as_file().set_len(cut).unwrap();
+        posix::advise(&s.file, 0, 0, Advice::DontNeed);
+        let whole = s.read_at(0, &mut vec![0; 1 << 20]);
+        assert_eq!(
+            whole.unwrap_err().kind(),
+            crate::error::ErrorKind::Unreadable
+        );
+        let no_direct = s.direct.is_none();
+        let rescue = RescueSource::new(
+            Arc::new(s),
+            RescueOptions::default(),
+            Arc::new(BadMap::new()),
+        );
+        let mut buf = vec![0; 1 << 20];
+        let bad = rescue.read_at_marked(0, &mut buf).unwrap();
+        if no_direct {
+            eprintln!("skipped: this system gives no reads past the cache");
+            return;
+        }
+        let want = ByteRange {
+            start: cut,
+            end: 1 << 20,
+        };
+        assert_eq!(bad, [want]);
+        let cut = cut as usize;
+        assert!(buf[..cut] == data[..cut] && buf[cut..].iter().all(|&b| b == 0));
+    }
 }

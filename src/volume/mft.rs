@@ -109,7 +109,7 @@ fn bitmap(file: &FileRecords, notes: &mut Vec<Finding>) -> MftBitmap {
         }
         Some(FileStream::Resident(_, value)) => MftBitmap::Resident(value.to_vec()),
         Some(FileStream::NonResident(joined)) => {
-            let size = joined.header().size;
+            let size = joined.header().size.min(joined.header().initialized);
             let Joined { map, notes: n, .. } = joined;
             notes.extend(n);
             MftBitmap::NonResident { extents: map, size }

@@ -10,6 +10,7 @@
 //! | [`attrlist`] | attribute list |
 //! | [`extents`] | raw clusters of a stream |
 //! | [`file`](mod@file) | a file with all its records |
+//! | [`health`](mod@health), [`logfile`] | was the volume left clean |
 //! | [`mft`] | where the file records lie |
 //! | [`open`] | opening a volume, with its fallbacks |
 //! | [`scan`] | a parallel look at every record |
@@ -38,6 +39,7 @@ pub mod finding;
 pub mod health;
 pub mod index;
 pub mod listing;
+pub mod logfile;
 pub mod lznt1;
 pub mod mft;
 pub mod names;
@@ -61,6 +63,7 @@ pub use extents::ExtentMap;
 pub use fault::{Fault, FaultKind};
 pub use file::{FileRecords, FileStream, Joined, Record};
 pub use finding::Finding;
+pub use health::{Health, health};
 pub use listing::Listing;
 pub use mft::Mft;
 pub use open::{Volume, VolumeInfo};

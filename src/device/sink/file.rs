@@ -1,18 +1,15 @@
-//! Targets: a regular file, a block device, and memory for tests.
+//! A regular file as a target.
 
-use super::guard::System;
-use super::{RangeSet, Sink, posix};
-use crate::error::{Error, ErrorKind, Result};
+use super::{checked, sync_and_drop};
+use crate::device::{RangeSet, Sink, posix};
+use crate::error::{Error, Result};
 use crate::units::ByteRange;
-use rustix::fs::{
-    Advice, FallocateFlags, FlockOperation, OFlags, fallocate, flock, ioctl_blksszget,
-};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How to make a file target.
 #[derive(Clone, Copy, Debug)]
@@ -223,218 +220,10 @@ impl Sink for FileSink {
     }
 }
 
-fn checked(name: &str, size: u64, offset: u64, len: u64) -> Result<ByteRange> {
-    ByteRange::new(offset, len)
-        .filter(|r| r.end <= size)
-        .ok_or_else(|| {
-            Error::damaged(format!(
-                "A range of {len} bytes reaches behind the end ({size} bytes)"
-            ))
-            .of(name)
-            .at(offset)
-        })
-}
-
-fn sync_and_drop(file: &File, name: &str, synced: &AtomicBool) -> Result<()> {
-    if !synced.swap(true, Ordering::SeqCst) {
-        file.sync_all().map_err(|e| {
-            synced.store(false, Ordering::SeqCst);
-            Error::io("Cannot make the written bytes durable", e)
-                .of(name)
-                .hint("what was written may be lost; check the target's medium")
-        })?;
-        posix::advise(file, 0, 0, Advice::DontNeed);
-    }
-    Ok(())
-}
-
-/// A block device as a target, opened so that nobody else may hold it.
-pub struct BlockSink {
-    file: File,
-    len: u64,
-    sector_size: u32,
-    name: String,
-    synced: AtomicBool,
-}
-
-impl BlockSink {
-    /// Opens for writing a device that is not in use (mounted, swap, part of
-    /// another device); anything else is refused.
-    pub fn open(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
-        let is_block = std::fs::metadata(path)
-            .map_err(|e| Error::io("Cannot look at the target", e).of(&*name))?
-            .file_type()
-            .is_block_device();
-        if !is_block {
-            return Err(Error::usage("Not a block device").of(name));
-        }
-        System::read()?.check_target(path)?;
-        // On a block device this flag means: fail if somebody holds it.
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .custom_flags(OFlags::EXCL.bits() as i32)
-            .open(path)
-            .map_err(|e| match e.kind() {
-                io::ErrorKind::ResourceBusy => Error::new(
-                    ErrorKind::Refused,
-                    "The kernel says that the target is in use",
-                )
-                .of(&*name)
-                .hint("unmount it and stop what is built on it first"),
-                _ => Error::io("Cannot open the target for writing", e).of(&*name),
-            })?;
-        let len = file
-            .seek(SeekFrom::End(0))
-            .map_err(|e| Error::io("Cannot find out the size of the target", e).of(&*name))?;
-        let sector_size = ioctl_blksszget(&file)
-            .ok()
-            .filter(|s| s.is_power_of_two() && (512..=65536).contains(s))
-            .unwrap_or(512);
-        Ok(Self {
-            file,
-            len,
-            sector_size,
-            name,
-            synced: AtomicBool::new(false),
-        })
-    }
-}
-
-impl Sink for BlockSink {
-    fn len(&self) -> u64 {
-        self.len
-    }
-    fn sector_size(&self) -> u32 {
-        self.sector_size
-    }
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        posix::check_range(&self.name, self.len, offset, data.len(), "write")?;
-        self.synced.store(false, Ordering::SeqCst);
-        posix::write_all(&self.file, &self.name, offset, data)
-    }
-    /// Asks the device to unmap or zero the whole sectors inside the range, and
-    /// writes zeros where it cannot.
-    fn zero_at(&self, offset: u64, len: u64) -> Result<()> {
-        let range = checked(&self.name, self.len, offset, len)?;
-        self.synced.store(false, Ordering::SeqCst);
-        // The kernel wants whole sectors; whole pages keep its cache coherent.
-        let unit = u64::from(self.sector_size).max(4096);
-        let inner = ByteRange {
-            start: range.start.div_ceil(unit) * unit,
-            end: range.end / unit * unit,
-        };
-        let zeros = |start, end| posix::write_zeros(&self.file, &self.name, start, end - start);
-        if inner.is_empty() {
-            return zeros(range.start, range.end);
-        }
-        // Both calls promise that the range reads as zeros afterwards; the
-        // first also gives the room back.
-        let done = [FallocateFlags::PUNCH_HOLE, FallocateFlags::ZERO_RANGE]
-            .into_iter()
-            .any(|how| {
-                let how = how | FallocateFlags::KEEP_SIZE;
-                fallocate(&self.file, how, inner.start, inner.len()).is_ok()
-            });
-        if !done {
-            return zeros(range.start, range.end);
-        }
-        zeros(range.start, inner.start)?;
-        zeros(inner.end, range.end)
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        posix::check_range(&self.name, self.len, offset, buf.len(), "read")?;
-        posix::read_exact(&self.file, &self.name, offset, buf)
-    }
-    /// Also drops the device from the cache: what is read afterwards comes from
-    /// the medium as far as the system lets us say so.
-    fn sync(&self) -> Result<()> {
-        sync_and_drop(&self.file, &self.name, &self.synced)
-    }
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn is_fresh(&self) -> bool {
-        false
-    }
-}
-
-/// A target in memory, for tests.
-pub struct MemorySink {
-    data: RwLock<Vec<u8>>,
-    sector_size: u32,
-    fresh: bool,
-}
-
-impl MemorySink {
-    /// `len` zeros, fresh.
-    pub fn new(len: usize, sector_size: u32) -> Self {
-        Self {
-            data: RwLock::new(vec![0; len]),
-            sector_size,
-            fresh: true,
-        }
-    }
-
-    /// A target that already holds something, like a used disk.
-    pub fn used(data: Vec<u8>, sector_size: u32) -> Self {
-        Self {
-            data: RwLock::new(data),
-            sector_size,
-            fresh: false,
-        }
-    }
-
-    /// What it holds now.
-    pub fn bytes(&self) -> Vec<u8> {
-        self.data
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn with(&self, offset: u64, len: u64, f: impl FnOnce(&mut [u8])) -> Result<()> {
-        let mut data = self.data.write().unwrap_or_else(PoisonError::into_inner);
-        let r = checked("memory", data.len() as u64, offset, len)?;
-        f(&mut data[r.start as usize..r.end as usize]);
-        Ok(())
-    }
-}
-
-impl Sink for MemorySink {
-    fn len(&self) -> u64 {
-        self.data
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len() as u64
-    }
-    fn sector_size(&self) -> u32 {
-        self.sector_size
-    }
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.with(offset, data.len() as u64, |d| d.copy_from_slice(data))
-    }
-    fn zero_at(&self, offset: u64, len: u64) -> Result<()> {
-        self.with(offset, len, |d| d.fill(0))
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.with(offset, buf.len() as u64, |d| buf.copy_from_slice(d))
-    }
-    fn sync(&self) -> Result<()> {
-        Ok(())
-    }
-    fn name(&self) -> &str {
-        "memory"
-    }
-    fn is_fresh(&self) -> bool {
-        self.fresh
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use std::os::unix::fs::MetadataExt;
 
     #[test]
@@ -502,20 +291,5 @@ mod tests {
         s.discard().unwrap();
         assert!(!s.partial_path().exists());
         assert!(FileSink::create(dir.path(), 3, force).is_err());
-    }
-
-    #[test]
-    fn memory_targets() {
-        let s = MemorySink::used(vec![5; 10], 512);
-        assert!(!s.is_fresh());
-        s.zero_at(2, 3).unwrap();
-        s.write_at(9, &[1]).unwrap();
-        assert_eq!(s.bytes(), [5, 5, 0, 0, 0, 5, 5, 5, 5, 1]);
-        assert!(s.write_at(9, &[1, 1]).is_err());
-        let mut b = [0; 2];
-        s.read_at(8, &mut b).unwrap();
-        assert_eq!(b, [5, 1]);
-        s.sync().unwrap();
-        assert_eq!(MemorySink::new(4, 512).bytes(), [0; 4]);
     }
 }
