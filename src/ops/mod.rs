@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod image;
+pub mod lost;
 pub mod pipeline;
 pub mod report;
 pub mod restore;
