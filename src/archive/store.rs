@@ -50,7 +50,13 @@ impl PartialFile {
             .map_err(|e| {
                 Error::io("Cannot create the archive", e).of(partial.display().to_string())
             })?;
-        Ok(Self { file, path: path.to_owned(), partial, since: 0, flusher: None })
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            partial,
+            since: 0,
+            flusher: None,
+        })
     }
 
     /// Opens the unfinished archive of `path` to go on with it.
@@ -59,12 +65,22 @@ impl PartialFile {
         if !force {
             refuse_existing(path)?;
         }
-        let file = OpenOptions::new().read(true).write(true).open(&partial).map_err(|e| {
-            Error::io("There is no unfinished archive to go on with", e)
-                .of(partial.display().to_string())
-                .hint("start without --resume")
-        })?;
-        Ok(Self { file, path: path.to_owned(), partial, since: 0, flusher: None })
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&partial)
+            .map_err(|e| {
+                Error::io("There is no unfinished archive to go on with", e)
+                    .of(partial.display().to_string())
+                    .hint("start without --resume")
+            })?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            partial,
+            since: 0,
+            flusher: None,
+        })
     }
 
     /// Its present name.
@@ -87,7 +103,8 @@ impl PartialFile {
     /// Makes it durable and gives it its name.
     pub fn commit(mut self) -> Result<()> {
         let flushed = self.stop_flusher();
-        let fail = |e| Error::io("Cannot finish the archive", e).of(self.path.display().to_string());
+        let fail =
+            |e| Error::io("Cannot finish the archive", e).of(self.path.display().to_string());
         flushed.map_err(fail)?;
         self.file.sync_all().map_err(fail)?;
         std::fs::rename(&self.partial, &self.path).map_err(fail)?;
@@ -103,7 +120,9 @@ impl PartialFile {
             None => Ok(()),
             Some((tx, thread)) => {
                 drop(tx);
-                thread.join().unwrap_or_else(|_| Err(io::Error::other("write-back failed")))
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("write-back failed")))
             }
         }
     }

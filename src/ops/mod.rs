@@ -1,8 +1,10 @@
 //! Floor 3: whole jobs, one file per verb. Nothing here prints, exits or asks.
 
+pub mod cat;
 pub mod files;
 pub mod image;
 pub mod lost;
+pub mod ls;
 pub mod pipeline;
 pub mod report;
 pub mod restore;

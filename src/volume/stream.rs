@@ -248,17 +248,29 @@ impl Stream {
 
     /// Hands on the whole content in order. What cannot be read is handed on
     /// as such, down to a cluster; `take` may end the copy with an error.
-    pub fn copy(&self, mut take: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
+    pub fn copy(&self, take: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
+        self.copy_range(0, u64::MAX, take)
+    }
+
+    /// As [`Stream::copy`], but only `len` bytes from `offset` on.
+    pub fn copy_range(
+        &self,
+        offset: u64,
+        len: u64,
+        mut take: impl FnMut(Piece<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let end = offset.saturating_add(len).min(self.size);
+        let mut at = offset.min(end);
         if let Body::Resident(value) = &self.body {
+            let value = &value[at as usize..end as usize];
             return match value.is_empty() {
                 true => Ok(()),
                 false => take(Piece::Data(value)),
             };
         }
         let mut buf = Vec::new();
-        let mut at = 0;
-        while at < self.size {
-            let left = self.size - at;
+        while at < end {
+            let left = end - at;
             at += match self.span(at) {
                 Span::Zero(len) => {
                     take(Piece::Zero(len.min(left)))?;

@@ -6,13 +6,15 @@ use super::attr::{self, DATA, FILE_NAME, INDEX_ALLOCATION, INDEX_ROOT};
 use super::file::{FileRecords, FileStream};
 use super::finding::Finding;
 use super::index::{DirIndex, Entry};
-use super::listing::for_each_record;
 use super::names::{self, Escaped, FileName, Space};
 use super::open::Volume;
 use super::path::{StreamName, VolumePath, split_stream};
+use super::record::RecordView;
+use super::scan::Scanned;
 use super::stream::Stream;
 use super::upcase::{TABLE_BYTES, UpCase};
 use crate::error::{Error, ErrorKind, Result};
+use crate::observe::Silent;
 use crate::units::{FileRef, RecordNo};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -280,27 +282,19 @@ impl<'v> Tree<'v> {
     /// Names that say they stand in `dir`, sorted.
     fn by_parent(&self, dir: FileRef) -> Result<Vec<DirEntry>> {
         let mut found = Vec::new();
-        let end = self.volume.mft().record_count;
-        for_each_record(self.volume, 0, end, false, |view| {
-            for a in view.attributes().flatten() {
-                if a.type_code != FILE_NAME {
-                    continue;
-                }
-                let Some(n) = a.resident().and_then(FileName::parse) else {
-                    continue;
-                };
-                let same = n.parent.sequence == dir.sequence || n.parent.sequence == 0;
-                let file = view.base().unwrap_or_else(|| view.file_ref());
-                let itself = file.record == dir.record;
-                if n.parent.record == dir.record && same && n.space != Space::Dos && !itself {
-                    found.push(DirEntry {
-                        file,
-                        name: n.wtf8(),
-                        space: n.space,
-                    });
-                }
+        let collect = |out: &mut Vec<DirEntry>, scanned: Scanned<'_>| {
+            let (Scanned::Record(view) | Scanned::Mirror(view)) = scanned else {
+                return;
+            };
+            if view.in_use() {
+                out.extend(children_in(&view, dir));
             }
-        });
+        };
+        let sink = |mut some| {
+            found.append(&mut some);
+            Ok(())
+        };
+        self.volume.scan(&Silent, |_| Vec::new(), collect, sink)?;
         found.retain(|e| self.check(e.file).is_ok());
         let up = self.upcase();
         found.sort_by(|a, b| up.compare_wtf8(&a.name, &b.name));
@@ -456,6 +450,28 @@ pub fn names_of(file: &FileRecords) -> Vec<(FileRef, Vec<u8>)> {
     }
     if found.is_empty() {
         found.extend(dos);
+    }
+    found
+}
+
+/// The names in a record that say they stand in `dir`.
+fn children_in(view: &RecordView<'_>, dir: FileRef) -> Vec<DirEntry> {
+    let mut found = Vec::new();
+    let file = view.base().unwrap_or_else(|| view.file_ref());
+    for a in view.attributes().flatten() {
+        if a.type_code == FILE_NAME
+            && let Some(n) = a.resident().and_then(FileName::parse)
+            && n.parent.record == dir.record
+            && (n.parent.sequence == dir.sequence || n.parent.sequence == 0)
+            && n.space != Space::Dos
+            && file.record != dir.record
+        {
+            found.push(DirEntry {
+                file,
+                name: n.wtf8(),
+                space: n.space,
+            });
+        }
     }
     found
 }

@@ -117,7 +117,8 @@ pub fn image(name: &str) -> Option<PathBuf> {
 fn unpack(from: &Path, to: &Path) {
     let mut input = zstd::Decoder::new(File::open(from).unwrap()).unwrap();
     let mut out = File::create(to).unwrap();
-    let mut block = vec![0; 1 << 16];
+    let zeros = vec![0u8; 1 << 16];
+    let mut block = zeros.clone();
     let mut len = 0u64;
     loop {
         let mut have = 0;
@@ -130,7 +131,7 @@ fn unpack(from: &Path, to: &Path) {
         if have == 0 {
             break;
         }
-        if block[..have].iter().any(|&b| b != 0) {
+        if block[..have] != zeros[..have] {
             out.seek(SeekFrom::Start(len)).unwrap();
             out.write_all(&block[..have]).unwrap();
         }

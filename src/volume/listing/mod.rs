@@ -10,11 +10,12 @@
 mod order;
 mod rows;
 
-pub use rows::{Data, Node, PART};
+pub use rows::{Data, Node};
 
+use super::file::FileRecords;
 use super::names::push_escaped;
 use super::open::Volume;
-use super::record::{RecordView, apply_fixups};
+use super::scan::Scanned;
 use super::upcase::UpCase;
 use crate::error::{Error, Result};
 use crate::observe::Observer;
@@ -22,9 +23,6 @@ use crate::units::RecordNo;
 use order::{Order, Path, Step};
 use rayon::prelude::*;
 use rows::{NamedStream, Part, Table};
-
-/// Bytes of the MFT that are read at once.
-const READ: usize = 256 << 10;
 
 /// What a listing holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +41,8 @@ pub struct Listing {
     table: Table,
     order: Order,
     deleted: Deleted,
+    /// Set before every directory: where the listing begins.
+    top: Vec<u8>,
     /// Records and attributes that could not be understood.
     pub faults: u64,
 }
@@ -58,6 +58,8 @@ pub struct Row<'a> {
     pub name: &'a [u8],
     /// Name (WTF-8) and size of the stream, when it is a row for one.
     pub stream: Option<(&'a [u8], &'a Data)>,
+    /// Where it leads, when it is a link.
+    pub target: Option<&'a [u8]>,
     /// The file.
     pub node: &'a Node,
 }
@@ -109,8 +111,15 @@ impl Listing {
             table,
             order,
             deleted,
+            top: Vec::new(),
             faults,
         })
+    }
+
+    /// Says at which path (WTF-8) the directory stands that the scan began at.
+    pub fn below(mut self, path: &[u8]) -> Self {
+        self.top = path.strip_suffix(b"/").unwrap_or(path).to_vec();
+        self
     }
 
     /// Formats every row with `format`, in parallel, and hands the text on in
@@ -153,6 +162,7 @@ impl Listing {
         let to = self.order.marks.get(piece + 1);
         let to = to.map_or(self.order.steps.len(), |m| m.step);
         let mut path = from.path.clone();
+        path.prefix(&self.top);
         let mut plain = super::names::is_plain(&path.text);
         for step in &self.order.steps[from.step..to] {
             match *step {
@@ -204,9 +214,14 @@ impl Listing {
             dir_plain,
             name,
             stream: None,
+            target: None,
             node,
         };
+        if node.tag != 0 {
+            row.target = self.table.parts[self.table.part_of(node.record)].target(node.record);
+        }
         visit(&row);
+        row.target = None;
         if node.has_streams() {
             for (name, data) in self.table.streams_of(node) {
                 row.stream = Some((name, data));
@@ -216,95 +231,60 @@ impl Listing {
     }
 }
 
-/// Collects the rows of all records, part by part in parallel.
-fn scan_parts(volume: &Volume, deleted: bool, observer: &dyn Observer) -> Result<Vec<Part>> {
-    let mft = volume.mft();
-    let size = u64::from(volume.geometry().record_size);
-    let end = mft.record_count.min(mft.initialized.div_ceil(size));
-    let parts = end.div_ceil(PART);
-    (0..parts)
-        .into_par_iter()
-        .map(|i| {
-            if observer.cancelled() {
-                return Err(Error::interrupted());
-            }
-            let first = i * PART;
-            let last = (first + PART).min(end);
-            let mut part = Part::new(first, (last - first) as usize, deleted);
-            let bad = for_each_record(volume, first, last, deleted, |v| part.add(v));
-            part.faults += bad;
-            observer.advance(last - first);
-            Ok(part)
-        })
-        .collect()
+/// The row of one file under one name, and those of its named streams,
+/// without a scan. `dir` is the directory's path, from `/` to `/`.
+pub fn file_rows(file: &FileRecords, dir: &[u8], name: &[u8], mut visit: impl FnMut(&Row<'_>)) {
+    let number = file.base().number();
+    let mut part = Part::new(number.0, true);
+    part.add(&file.base().view());
+    for r in file.extensions() {
+        part.add(&r.view());
+    }
+    let table = Table::alone(part);
+    let part = &table.parts[0];
+    let Some(node) = part.nodes.first() else {
+        return;
+    };
+    let mut row = Row {
+        dir,
+        dir_plain: super::names::is_plain(dir),
+        name,
+        stream: None,
+        target: part.target(node.record),
+        node,
+    };
+    visit(&row);
+    row.target = None;
+    for s in &part.streams {
+        row.stream = Some((part.text(s.text), &s.data));
+        visit(&row);
+    }
 }
 
-/// Visits the records `first..end` that are in use (with `deleted`: also
-/// those that are free but sound); returns how many were damaged.
-pub(crate) fn for_each_record(
-    volume: &Volume,
-    first: u64,
-    end: u64,
-    deleted: bool,
-    mut visit: impl FnMut(&RecordView<'_>),
-) -> u64 {
-    let size = volume.geometry().record_size as usize;
-    let per_read = (READ / size).max(1) as u64;
-    let map = &volume.mft().extents;
-    let mut buf = vec![0; per_read as usize * size];
-    let mut bad = 0;
-    let mut one = |n: u64, bytes: &mut [u8]| {
-        // Bit 0 of the flags is the same before and after fixups.
-        let used = bytes[0x16] & 1 != 0;
-        if !bytes.starts_with(b"FILE") || !used && !deleted {
-            // A mirror may know better about the first few.
-            if n < 4
-                && let Ok(r) = volume.record(RecordNo(n))
-            {
-                visit(&r.view());
-            } else if bytes.starts_with(b"BAAD") {
-                return 1;
-            }
-            return 0;
-        }
-        let sound = apply_fixups(bytes).and_then(|()| RecordView::new(bytes, RecordNo(n)));
-        match sound {
-            Ok(view) => visit(&view),
-            Err(_) => match volume.record(RecordNo(n)) {
-                Ok(r) if n < 16 => visit(&r.view()),
-                _ => return u64::from(used),
-            },
-        }
-        0
-    };
-    let mut n = first;
-    while n < end {
-        let count = per_read.min(end - n);
-        let bytes = &mut buf[..count as usize * size];
-        if volume.read_extents(map, n * size as u64, bytes).is_ok() {
-            for (i, r) in bytes.chunks_exact_mut(size).enumerate() {
-                bad += one(n + i as u64, r);
-            }
-        } else {
-            for i in n..n + count {
-                let bytes = &mut buf[..size];
-                match volume.read_extents(map, i * size as u64, bytes) {
-                    Ok(()) => bad += one(i, bytes),
-                    Err(_) => bad += 1,
-                }
-            }
-        }
-        n += count;
-    }
-    bad
+/// Collects the rows of all records, batch by batch in parallel.
+fn scan_parts(volume: &Volume, deleted: bool, observer: &dyn Observer) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    volume.scan(
+        observer,
+        |first| Part::new(first.0, deleted),
+        |part, scanned| match scanned {
+            Scanned::Record(view) | Scanned::Mirror(view) => part.add(&view),
+            Scanned::Free(_) => {}
+            Scanned::Bad { .. } => part.faults += 1,
+        },
+        |part| {
+            parts.push(part);
+            Ok(())
+        },
+    )?;
+    Ok(parts)
 }
 
 impl Table {
     /// The named streams of a file; those from other records come last.
     fn streams_of(&self, node: &Node) -> impl Iterator<Item = (&[u8], &Data)> {
         let mine = |s: &NamedStream| s.record == node.record && s.sequence == node.sequence;
-        let here = (u64::from(node.record) / PART) as usize;
-        let near = &self.parts[here];
+        let near = &self.parts[self.part_of(node.record)];
         let from = near.streams.partition_point(|s| s.own < node.record);
         let near_rows = near.streams[from..]
             .iter()

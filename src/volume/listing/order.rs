@@ -52,6 +52,15 @@ impl Path {
             ends: Vec::new(),
         }
     }
+    /// Moves the path below another directory.
+    pub fn prefix(&mut self, top: &[u8]) {
+        if !top.is_empty() {
+            self.text.splice(0..0, top.iter().copied());
+            for end in &mut self.ends {
+                *end += top.len() as u32;
+            }
+        }
+    }
     pub fn push(&mut self, name: &[u8]) {
         self.ends.push(self.text.len() as u32);
         self.text.extend_from_slice(name);

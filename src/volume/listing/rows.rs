@@ -1,15 +1,14 @@
 //! What a listing keeps of a file record: one compact row per file, one per
-//! name, one per named stream. Collected in parts of [`PART`] records, each
-//! by one thread.
+//! name, one per named stream. Collected in parts of neighbouring
+//! records, each by one thread.
 
 use crate::units::{FileRef, RecordNo};
 use crate::volume::attr::{self, AttrFlags, Attribute, Form};
 use crate::volume::names::{self, FileName, Space};
 use crate::volume::record::RecordView;
+use crate::volume::reparse::Reparse;
 use crate::volume::times::Times;
 
-/// Records per part.
-pub const PART: u64 = 1 << 14;
 const NONE: u32 = u32::MAX;
 
 /// A file: what its base record says, joined with its extension records.
@@ -136,7 +135,7 @@ enum Extra {
     Ea,
 }
 
-/// The rows of [`PART`] neighbouring records.
+/// The rows of neighbouring records, as many in each part.
 pub struct Part {
     first: u64,
     deleted: bool,
@@ -145,6 +144,8 @@ pub struct Part {
     pub(super) nodes: Vec<Node>,
     pub(super) names: Vec<Name>,
     pub(super) streams: Vec<NamedStream>,
+    /// Where links lead: the record, the path.
+    targets: Vec<(u32, Text)>,
     text: Vec<u8>,
     extras: Vec<(FileRef, Extra)>,
     /// Records and attributes that could not be understood.
@@ -154,15 +155,16 @@ pub struct Part {
 impl Part {
     /// An empty part for the records from `first` on; `deleted` keeps
     /// deleted records too.
-    pub fn new(first: u64, records: usize, deleted: bool) -> Self {
+    pub fn new(first: u64, deleted: bool) -> Self {
         Self {
             first,
             deleted,
-            slots: vec![NONE; records],
-            nodes: Vec::with_capacity(records),
-            names: Vec::with_capacity(records),
+            slots: Vec::new(),
+            nodes: Vec::new(),
+            names: Vec::new(),
             streams: Vec::new(),
-            text: Vec::with_capacity(records * 20),
+            targets: Vec::new(),
+            text: Vec::new(),
             extras: Vec::new(),
             faults: 0,
         }
@@ -226,9 +228,13 @@ impl Part {
                     Some(data) => self.keep(base, &mut node, Extra::Data(data)),
                 },
                 attr::REPARSE_POINT => {
-                    let value = a.resident().and_then(|v| v.first_chunk::<4>());
-                    let tag = value.map_or(u32::MAX, |v| u32::from_le_bytes(*v));
+                    let point = a.resident().and_then(Reparse::parse);
+                    let tag = point.as_ref().map_or(u32::MAX, |p| p.tag);
                     self.keep(base, &mut node, Extra::Tag(tag));
+                    if let Some(path) = point.as_ref().and_then(Reparse::path) {
+                        let text = self.push_wtf8(path);
+                        self.targets.push((record, text));
+                    }
                 }
                 attr::EA => self.keep(base, &mut node, Extra::Ea),
                 _ => {}
@@ -244,8 +250,11 @@ impl Part {
         if !in_use && self.names.len() == names {
             return;
         }
-        if let Some(slot) = self.slots.get_mut((own.record.0 - self.first) as usize) {
-            *slot = self.nodes.len() as u32;
+        // Records come in order: at most a batch is filled up here.
+        let slot = own.record.0.saturating_sub(self.first) as usize;
+        self.slots.resize(slot.max(self.slots.len()), NONE);
+        if slot == self.slots.len() {
+            self.slots.push(self.nodes.len() as u32);
             self.nodes.push(node);
         }
     }
@@ -267,6 +276,16 @@ impl Part {
         }
     }
 
+    fn push_wtf8(&mut self, bytes: &[u8]) -> Text {
+        let at = self.text.len() as u32;
+        let len = bytes.len().min(usize::from(u16::MAX));
+        self.text.extend_from_slice(&bytes[..len]);
+        Text {
+            at,
+            len: len as u16,
+        }
+    }
+
     fn push_name(&mut self, n: &FileName<'_>, node: &Node) {
         let text = self.push_text(n.name);
         self.names.push(Name {
@@ -276,6 +295,12 @@ impl Part {
             parent: u32::try_from(n.parent.record.0).unwrap_or(u32::MAX),
             text,
         });
+    }
+
+    /// Where the link of a record leads, as far as this part knows.
+    pub(super) fn target(&self, record: u32) -> Option<&[u8]> {
+        let hit = self.targets.iter().find(|t| t.0 == record)?;
+        Some(self.text(hit.1))
     }
 
     pub(super) fn text(&self, t: Text) -> &[u8] {
@@ -313,6 +338,7 @@ fn data_of(a: &Attribute<'_>) -> Option<Data> {
 /// All parts, by record number.
 pub(super) struct Table {
     pub parts: Vec<Part>,
+    per_part: usize,
     /// Named streams that stand in extension records, by file: file's record,
     /// part, place in the part.
     far: Vec<(u32, u32, u32)>,
@@ -321,8 +347,15 @@ pub(super) struct Table {
 impl Table {
     /// Joins what the extension records said with their files.
     pub fn new(parts: Vec<Part>) -> Self {
-        let far = Vec::new();
-        let mut t = Self { parts, far };
+        let mut t = Self {
+            per_part: match &parts[..] {
+                [_, second, ..] => second.first as usize,
+                [only] => only.slots.len().max(1),
+                [] => 1,
+            },
+            parts,
+            far: Vec::new(),
+        };
         for p in 0..t.parts.len() {
             for (file, extra) in std::mem::take(&mut t.parts[p].extras) {
                 if let Some(n) = t.node_mut(file) {
@@ -350,6 +383,24 @@ impl Table {
         t
     }
 
+    /// One file with all its records.
+    pub fn alone(mut part: Part) -> Self {
+        let links = part.names.len().min(usize::from(u16::MAX)) as u16;
+        for (_, extra) in std::mem::take(&mut part.extras) {
+            if let Some(n) = part.nodes.first_mut() {
+                n.join(&extra);
+            }
+        }
+        if let Some(n) = part.nodes.first_mut() {
+            n.links = links;
+        }
+        Self {
+            per_part: usize::MAX,
+            parts: vec![part],
+            far: Vec::new(),
+        }
+    }
+
     /// Named streams of a file that stand in extension records.
     pub fn far_streams(&self, record: u32) -> &[(u32, u32, u32)] {
         let from = self.far.partition_point(|f| f.0 < record);
@@ -358,10 +409,15 @@ impl Table {
     }
 
     fn place(&self, record: u32) -> Option<(usize, usize)> {
-        let part = (u64::from(record) / PART) as usize;
+        let part = self.part_of(record);
         let slots = &self.parts.get(part)?.slots;
-        let slot = *slots.get((u64::from(record) % PART) as usize)?;
+        let slot = *slots.get(record as usize % self.per_part)?;
         (slot != NONE).then_some((part, slot as usize))
+    }
+
+    /// The part that holds a record.
+    pub fn part_of(&self, record: u32) -> usize {
+        record as usize / self.per_part
     }
 
     pub fn node(&self, record: u32) -> Option<&Node> {
@@ -377,7 +433,8 @@ impl Table {
 
     /// The number behind the highest record.
     pub fn end(&self) -> u64 {
-        self.parts.len() as u64 * PART
+        let last = self.parts.last().map_or(0, |p| p.slots.len());
+        (self.parts.len().saturating_sub(1) * self.per_part + last) as u64
     }
 }
 
