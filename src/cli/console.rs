@@ -133,6 +133,13 @@ impl Console {
         });
     }
 
+    /// A closing line for people on standard error; `--quiet` leaves it out.
+    pub fn note_line(&self, text: &str) {
+        if !self.quiet && !self.json {
+            self.to_stderr(&safe(text));
+        }
+    }
+
     /// Tells an error that ends the run.
     pub fn error(&self, e: &Error) {
         let hint = hint::of(e);

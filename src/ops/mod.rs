@@ -1,6 +1,8 @@
 //! Floor 3: whole jobs, one file per verb. Nothing here prints, exits or asks.
 
 pub mod cat;
+pub mod diff;
+pub mod extract;
 pub mod files;
 pub mod image;
 pub mod lost;

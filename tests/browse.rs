@@ -1,0 +1,296 @@
+//! `ls`, `cat`, `extract` and `diff` on the public volumes.
+
+mod common;
+
+use ntbak::device::SharedSource;
+use ntbak::error::ErrorKind;
+use ntbak::observe::{Observer, Silent, Warning};
+use ntbak::ops::cat;
+use ntbak::ops::diff::{Change, DiffOptions, diff};
+use ntbak::ops::extract::{ExtractOptions, ExtractSummary, extract};
+use ntbak::ops::ls::{LsOptions, LsTarget, ls};
+use ntbak::units::RecordNo;
+use ntbak::volume::listing::Deleted;
+use ntbak::volume::{Tree, Volume, VolumePath};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Mutex;
+
+fn open(name: &str, at: Option<u64>) -> Option<Volume> {
+    let whole = common::volume_source(name, None)?;
+    let source: SharedSource = match at {
+        Some(start) => {
+            let len = whole.len() - start;
+            common::part(whole, start, len)
+        }
+        None => whole,
+    };
+    Some(Volume::open(source).unwrap())
+}
+
+fn path(text: &str) -> VolumePath {
+    VolumePath::parse(text.as_bytes()).unwrap()
+}
+
+fn listed(v: &Volume, target: &LsTarget, options: &LsOptions) -> Vec<String> {
+    let out = Mutex::new(Vec::new());
+    ls(&Tree::new(v), target, options, &Silent, |text| {
+        out.lock().unwrap().extend_from_slice(text);
+        Ok(())
+    })
+    .unwrap();
+    let text = String::from_utf8(out.into_inner().unwrap()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn at(text: &str) -> LsTarget {
+    LsTarget::Path(path(text))
+}
+
+#[test]
+fn ls_shows_links_streams_and_deleted_files() {
+    let Some(v) = open("v06", None) else { return };
+    let short = LsOptions::default();
+    assert_eq!(
+        listed(&v, &at("/HALF-life"), &short),
+        [
+            "Gabe Newell.jpg",
+            "Gabe Newell.jpg:Zone.Identifier",
+            "Half-Life_Cover_Art.jpg",
+            "Half-Life_Cover_Art.jpg:Zone.Identifier"
+        ]
+    );
+    let long = LsOptions {
+        long: true,
+        ..short.clone()
+    };
+    let lines = listed(&v, &at("/dota2"), &long);
+    let junction = lines.iter().find(|l| l.contains("junction")).unwrap();
+    assert!(junction.starts_with("dl"), "{junction}");
+    assert!(junction.contains("-> "), "{junction}");
+    let json = LsOptions {
+        json: true,
+        recursive: true,
+        prefix: "p1:".into(),
+        ..short.clone()
+    };
+    for line in listed(&v, &at("/dota2"), &json) {
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(
+            value["path"].as_str().unwrap().starts_with("p1:/dota2/"),
+            "{line}"
+        );
+    }
+    let names = listed(&v, &LsTarget::Record(RecordNo(39)), &short);
+    assert!(names.contains(&"/valve/gaben.jpg".to_owned()), "{names:?}");
+    assert!(
+        names.contains(&"/half-life/Gabe Newell.jpg".to_owned()),
+        "{names:?}"
+    );
+
+    let Some(v) = open("v07", None) else { return };
+    let deleted = LsOptions {
+        recursive: true,
+        deleted: Deleted::Only,
+        ..short
+    };
+    let names = listed(&v, &at("/"), &deleted);
+    for want in ["/frag1.dat", "/dir1/dir2/frag3.dat", "/sing1.dat"] {
+        assert!(names.iter().any(|n| n == want), "{want} in {names:#?}");
+    }
+}
+
+#[test]
+fn cat_gives_streams_and_says_what_is_missing() {
+    let Some(v) = open("v06", None) else { return };
+    let tree = Tree::new(&v);
+    let read = |text: &str, from, len| {
+        let mut out = Vec::new();
+        let s = cat::open(&tree, &path(text))?;
+        cat::cat(&s, from, len, &Silent, |b| {
+            out.extend_from_slice(b);
+            Ok(())
+        })
+        .map(|()| out)
+    };
+    let zone = read("/VALVE/gaben.jpg:zone.identifier", 0, u64::MAX).unwrap();
+    assert_eq!(zone, b"[ZoneTransfer]\r\nZoneId=3\r\n");
+    assert_eq!(read("/valve/gaben.jpg", 0, 3).unwrap(), [0xff, 0xd8, 0xff]);
+    assert_eq!(
+        read("/valve/gaben.jpg:Zone.Identifier:$DATA", 1, 4).unwrap(),
+        b"Zone"
+    );
+    let all = read("/valve/gaben.jpg", 0, u64::MAX).unwrap();
+    assert_eq!(
+        read("/valve/gaben.jpg", 90000, u64::MAX).unwrap(),
+        all[90000..]
+    );
+    for missing in [
+        "/valve/none",
+        "/valve",
+        "/valve/gaben.jpg:none",
+        "/valve/gaben.jpg/x",
+    ] {
+        let e = read(missing, 0, 1).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::NotFound, "{missing}: {e}");
+    }
+}
+
+#[derive(Default)]
+struct Warnings(Mutex<Vec<Warning>>);
+impl Observer for Warnings {
+    fn warn(&self, w: Warning) {
+        self.0.lock().unwrap().push(w);
+    }
+}
+
+fn take(v: &Volume, what: &str, to: &Path, o: ExtractOptions) -> (ExtractSummary, Vec<Warning>) {
+    let seen = Warnings::default();
+    let s = extract(&Tree::new(v), &[path(what)], to, o, &seen).unwrap();
+    (s, seen.0.into_inner().unwrap())
+}
+
+#[test]
+fn extract_keeps_links_streams_and_times() {
+    let Some(v) = open("v06", None) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path();
+    let (s, warnings) = take(&v, "/", to, ExtractOptions::default());
+    assert_eq!(
+        (s.files, s.hard_links, s.skipped),
+        (3, 1, 0),
+        "{s:?} {warnings:#?}"
+    );
+    assert!(!to.join("$MFT").exists());
+    let (a, b) = (
+        to.join("valve/gaben.jpg"),
+        to.join("half-life/Gabe Newell.jpg"),
+    );
+    let (a, b) = (a.metadata().unwrap(), b.metadata().unwrap());
+    assert_eq!((a.ino(), a.len()), (b.ino(), 90404));
+    assert!(a.mtime() > 1_300_000_000 && a.mtime() < 1_400_000_000);
+    let zone = std::fs::read(to.join("valve/gaben.jpg:Zone.Identifier"));
+    let zone =
+        zone.or_else(|_| std::fs::read(to.join("half-life/Gabe Newell.jpg:Zone.Identifier")));
+    assert_eq!(zone.unwrap(), b"[ZoneTransfer]\r\nZoneId=3\r\n");
+    assert_eq!(
+        std::fs::read(to.join("dota2/valve.reparse")).unwrap().len(),
+        44
+    );
+    assert!(!to.join("dota2/valve").exists());
+
+    // A second time nothing is replaced, unless that is wanted.
+    let (s, _) = take(&v, "/valve", to, ExtractOptions::default());
+    assert_eq!((s.files, s.skipped > 0), (0, true));
+    let force = ExtractOptions {
+        force: true,
+        links: true,
+        ..ExtractOptions::default()
+    };
+    let (s, w) = take(&v, "/", to, force);
+    assert_eq!((s.skipped, s.hard_links), (0, 1), "{w:#?}");
+    assert!(to.join("dota2/valve").is_symlink());
+    let left = walk(to);
+    assert!(!left.iter().any(|p| p.contains(".partial")), "{left:?}");
+}
+
+fn walk(dir: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for e in std::fs::read_dir(dir).unwrap().flatten() {
+        all.push(e.path().display().to_string());
+        if e.file_type().unwrap().is_dir() {
+            all.extend(walk(&e.path()));
+        }
+    }
+    all
+}
+
+#[test]
+fn extract_does_not_follow_links_of_the_host() {
+    let Some(v) = open("v06", None) else { return };
+    let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::os::unix::fs::symlink(out.path(), dir.path().join("valve")).unwrap();
+    let victim = out.path().join("victim");
+    std::fs::write(&victim, b"mine").unwrap();
+    std::fs::create_dir(dir.path().join("half-life")).unwrap();
+    std::os::unix::fs::symlink(&victim, dir.path().join("half-life/Gabe Newell.jpg")).unwrap();
+    for force in [false, true] {
+        let o = ExtractOptions {
+            force,
+            ..ExtractOptions::default()
+        };
+        let (s, _) = take(&v, "/", dir.path(), o);
+        assert!(s.skipped > 0);
+        assert_eq!(std::fs::read(&victim).unwrap(), b"mine");
+        assert_eq!(walk(out.path()).len(), 1);
+    }
+    let meta = dir
+        .path()
+        .join("half-life/Gabe Newell.jpg")
+        .symlink_metadata();
+    assert!(meta.unwrap().is_file());
+}
+
+#[test]
+fn extract_leaves_out_what_it_cannot_have() {
+    let Some(v) = open("v05", None) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (s, warnings) = take(&v, "/OneDrive", dir.path(), ExtractOptions::default());
+    assert_eq!(s.skipped, 1, "{warnings:#?}");
+    assert!(warnings.iter().any(|w| w.code == "elsewhere"));
+    assert!(!dir.path().join("OneDrive/created-online.txt").exists());
+    assert!(dir.path().join("OneDrive/example.txt").exists());
+}
+
+#[test]
+fn holes_stay_holes_and_packed_files_unfold() {
+    let Some(v) = open("v09", None) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (s, w) = take(&v, "/ones.bin", dir.path(), ExtractOptions::default());
+    assert_eq!((s.files, s.skipped), (1, 0), "{w:?}");
+    let Some(v) = open("c05", None) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (s, _) = take(&v, "/p0/d2/d21/f56", dir.path(), ExtractOptions::default());
+    assert_eq!(s.files, 1);
+    let meta = dir.path().join("f56").metadata().unwrap();
+    assert_eq!(meta.len(), 2_244_094);
+    assert!(meta.blocks() * 512 < meta.len());
+}
+
+#[test]
+fn diff_says_what_changed() {
+    let (Some(a), Some(b)) = (open("v15", None), open("c04", None)) else {
+        return;
+    };
+    let all = |x: &Volume, y: &Volume, o| {
+        let mut found = Vec::new();
+        let s = diff(&Tree::new(x), &Tree::new(y), o, &Silent, |d| {
+            found.push((
+                String::from_utf8(d.path.clone()).unwrap(),
+                d.change,
+                d.aspects,
+            ));
+            Ok(())
+        });
+        (s.unwrap(), found)
+    };
+    let o = DiffOptions::default();
+    let (s, found) = all(&a, &a, o);
+    assert_eq!((s.added, s.removed, s.changed), (0, 0, 0), "{found:?}");
+    assert!(s.same > 0 && s.compared > 0);
+    let (s, found) = all(&a, &b, o);
+    assert!(s.added > 0, "{s:?}");
+    assert!(
+        found
+            .iter()
+            .any(|f| f.0 == "/dir.00/file.0" && f.1 == Change::Added),
+        "{found:?}"
+    );
+    let (s, found) = all(&b, &a, o);
+    assert!(
+        found
+            .iter()
+            .any(|f| f.0 == "/dir.00/file.0" && f.1 == Change::Removed),
+        "{s:?}"
+    );
+}
