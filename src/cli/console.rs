@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::observe::{CancelFlag, Observer, Warning};
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
 /// Version of the JSON lines: `docs/json.md`.
 pub const SCHEMA: u32 = 1;
@@ -27,7 +27,7 @@ pub struct Console {
     style: Style,
     out: Mutex<Out>,
     progress: Mutex<Progress>,
-    cancel: Arc<CancelFlag>,
+    cancel: CancelFlag,
     warnings: AtomicU64,
 }
 
@@ -76,7 +76,7 @@ impl Console {
             style: Style::of_stderr(),
             out: Mutex::new(if taken { Out::stderr() } else { Out::stdout() }),
             progress: Mutex::new(Progress::new(common.progress, common.quiet, common.json)),
-            cancel: Arc::new(CancelFlag::default()),
+            cancel: CancelFlag::default(),
             warnings: AtomicU64::new(0),
         }
     }
@@ -89,11 +89,6 @@ impl Console {
     /// How many `-v` there were.
     pub fn verbose(&self) -> u8 {
         self.verbose
-    }
-
-    /// The flag that a signal sets.
-    pub fn cancel_flag(&self) -> Arc<CancelFlag> {
-        self.cancel.clone()
     }
 
     /// Writes a part of the result as it is. Fails when nobody takes it any

@@ -93,7 +93,7 @@ impl<'a> PartitionRow<'a> {
     /// One line.
     pub fn line(&self) -> String {
         if self.partition == 0 {
-            return format!("Outside all partitions of {}\n", bytes(self.bytes));
+            return "Outside the partitions: tables, boot code, gaps\n".into();
         }
         let mut s = format!(
             "Partition {}: {}, {} at {:#x}",
