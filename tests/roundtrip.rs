@@ -2,11 +2,11 @@
 
 mod common;
 
-use ntbak::device::{
-    FaultySource, FileSink, FileSinkOptions, FileSource, MemorySink, OpenOptions, RescueOptions, SharedSource,
-    Sink, Source, open_source,
-};
 use ntbak::archive::Forward;
+use ntbak::device::{
+    FaultySource, FileSink, FileSinkOptions, FileSource, MemorySink, OpenOptions, RescueOptions,
+    SharedSource, Sink, Source, open_source,
+};
 use ntbak::observe::Silent;
 use ntbak::ops::image::{Destination, HashKind, ImageOptions, ImagePlan, PlanOptions, image, plan};
 use ntbak::ops::restore::{RestoreOptions, RestorePlan, restore};
@@ -38,8 +38,20 @@ fn restore_to(archive: &Path, target: &Path) -> ntbak::error::Result<()> {
     let (_, disk) = reader.begin()?;
     let disk = disk.expect("a sound archive has its Disk record");
     let plan = RestorePlan::new(&disk, None)?;
-    let sink = FileSink::create(target, plan.bytes, FileSinkOptions { force: false, sector_size: disk.sector_bytes })?;
-    let o = RestoreOptions { threads: 2, zero_free: false, partial: false, verify: true };
+    let sink = FileSink::create(
+        target,
+        plan.bytes,
+        FileSinkOptions {
+            force: false,
+            sector_size: disk.sector_bytes,
+        },
+    )?;
+    let o = RestoreOptions {
+        threads: 2,
+        zero_free: false,
+        partial: false,
+        verify: true,
+    };
     let summary = restore(reader, &plan, &sink, &o, &Silent)?;
     assert!(summary.complete && summary.verified && summary.damage.is_empty());
     sink.finish()
@@ -69,7 +81,9 @@ fn same_kept(plan: &ImagePlan, a: &Path, b: &Path) -> u64 {
 }
 
 fn round_trip(name: &str) {
-    let Some(path) = common::image(name) else { return };
+    let Some(path) = common::image(name) else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let (archive, target) = (dir.path().join("a.ntbak"), dir.path().join("r.img"));
     let plan = match plan_of(&path, &PlanOptions::default()) {
@@ -82,14 +96,24 @@ fn round_trip(name: &str) {
         }
         Err(e) => panic!("{name}: {e:?}"),
     };
-    let summary = image(&plan, Destination::File(archive.clone()), &options(), &Silent).unwrap();
+    let summary = image(
+        &plan,
+        Destination::File(archive.clone()),
+        &options(),
+        &Silent,
+    )
+    .unwrap();
     assert!(summary.verified && summary.unreadable.is_empty());
     let source: SharedSource = Arc::new(FileSource::open(&archive, 512).unwrap());
     let outcome = verify(source.clone(), &VerifyOptions { threads: 2 }, &Silent).unwrap();
     assert!(outcome.is_sound(), "{:?}", outcome.damage);
     let device = FileSource::open(&path, 512).unwrap();
-    let starts: std::collections::HashMap<u16, u64> =
-        plan.disk.regions.iter().map(|r| (r.number, r.start)).collect();
+    let starts: std::collections::HashMap<u16, u64> = plan
+        .disk
+        .regions
+        .iter()
+        .map(|r| (r.number, r.start))
+        .collect();
     let (_, comparison) = compare(
         source,
         &device,
@@ -102,7 +126,10 @@ fn round_trip(name: &str) {
     restore_to(&archive, &target).unwrap();
     let total = same_kept(&plan, &path, &target);
     assert_eq!(total, plan.bytes_to_read(false));
-    eprintln!("{name}: {total} bytes kept, archive {} bytes", summary.archive_bytes);
+    eprintln!(
+        "{name}: {total} bytes kept, archive {} bytes",
+        summary.archive_bytes
+    );
 }
 
 macro_rules! volumes {

@@ -302,7 +302,11 @@ fn mutated_volumes_never_panic_and_end() {
             .map(|at| at as usize)
             .collect();
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        for round in 0..150 {
+        // NTBAK_ROUNDS asks for a longer run.
+        let rounds = std::env::var("NTBAK_ROUNDS")
+            .ok()
+            .and_then(|r| r.parse().ok());
+        for round in 0..rounds.unwrap_or(150) {
             let mut bytes = sound.clone();
             for _ in 0..1 + random.below(12) {
                 let at = match random.below(8) {

@@ -8,7 +8,8 @@ use super::index::{Index, MftSpan};
 use super::walk::{Forward, Found, Walker};
 use crate::device::SharedSource;
 use crate::error::{Error, ErrorKind, Result};
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Decoded payloads kept for the next read.
 const CACHED: usize = 12;
@@ -34,6 +35,8 @@ pub struct Archive {
     totals: Option<(Totals, [u8; 32])>,
     notes: Vec<String>,
     cache: Mutex<Vec<(u32, Arc<Decoded>)>>,
+    /// Records that are damaged, with what is wrong: not tried again.
+    damaged: Mutex<HashMap<u32, (String, u64)>>,
 }
 
 impl Archive {
@@ -112,6 +115,7 @@ impl Archive {
             totals: tail.map(|(t, d, _)| (t, d)),
             notes,
             cache: Mutex::new(Vec::new()),
+            damaged: Mutex::default(),
         })
     }
 
@@ -203,7 +207,7 @@ impl Archive {
     /// Reads, checks and decodes the record of an entry.
     pub fn decode(&self, entry: u32) -> Result<Arc<Decoded>> {
         {
-            let mut cache = self.cache.lock().unwrap_or_else(|e| e.into_inner());
+            let mut cache = lock(&self.cache);
             if let Some(i) = cache.iter().position(|(e, _)| *e == entry) {
                 let hit = cache.remove(i);
                 let decoded = hit.1.clone();
@@ -211,11 +215,21 @@ impl Archive {
                 return Ok(decoded);
             }
         }
-        let decoded = Arc::new(
-            self.read_entry(entry)
-                .map_err(|e| e.of(self.source.name()))?,
-        );
-        let mut cache = self.cache.lock().unwrap_or_else(|e| e.into_inner());
+        let known = lock(&self.damaged).get(&entry).cloned();
+        if let Some((what, at)) = known {
+            return Err(Error::damaged(what).of(self.source.name()).at(at));
+        }
+        let decoded = self.read_entry(entry).map_err(|e| {
+            if e.kind() == ErrorKind::Damaged {
+                let at = e
+                    .offset()
+                    .unwrap_or(self.index.entries[entry as usize].offset);
+                lock(&self.damaged).insert(entry, (e.message().to_string(), at));
+            }
+            e.of(self.source.name())
+        })?;
+        let decoded = Arc::new(decoded);
+        let mut cache = lock(&self.cache);
         if cache.len() >= CACHED {
             cache.remove(0);
         }
@@ -258,6 +272,10 @@ impl Archive {
             bytes: out,
         })
     }
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// Reads a header at `at`.

@@ -1,5 +1,6 @@
-//! A region of an archive, seen as a source: what was kept reads as it was,
-//! everything else as zeros.
+//! A region of an archive, seen as a source: what was kept reads as it was.
+//! What was not kept is an error rather than zeros: nobody takes a free or lost
+//! cluster for content.
 
 use super::head::Region;
 use super::header::RunKind;
@@ -43,13 +44,19 @@ impl RegionView {
         &self.region
     }
 
-    fn copy(decoded: &Decoded, offset: u64, buf: &mut [u8]) -> Result<()> {
+    fn copy(
+        decoded: &Decoded,
+        offset: u64,
+        buf: &mut [u8],
+        covered: &mut Vec<(u64, u64)>,
+    ) -> Result<()> {
         let end = offset + buf.len() as u64;
         let mut at = 0usize;
         for &(start, bytes, kind) in &decoded.runs {
             let stop = start + bytes;
             let (lo, hi) = (start.max(offset), stop.min(end));
             if lo < hi {
+                covered.push((lo, hi));
                 match kind {
                     RunKind::Data => {
                         let from = at + (lo - start) as usize;
@@ -101,37 +108,32 @@ impl Source for RegionView {
             return Ok(());
         }
         let number = self.region.number;
-        // Parts that Mft records cover; a Chunk is decoded only for the rest.
+        // What Mft records cover; a Chunk is decoded only for the rest.
         let mut covered: Vec<(u64, u64)> = Vec::new();
         let mut last = None;
         for s in self.archive.spans_from(number, offset / self.unit) {
-            let start = s.run.start * self.unit;
-            if s.region != number || start >= end {
+            if s.region != number || s.run.start * self.unit >= end {
                 break;
             }
-            covered.push((start, start + u64::from(s.run.units) * self.unit));
             if last != Some(s.entry) {
                 last = Some(s.entry);
-                Self::copy(&*self.archive.decode(s.entry)?, offset, buf)
+                Self::copy(&*self.archive.decode(s.entry)?, offset, buf, &mut covered)
                     .map_err(|e| e.of(&*self.name))?;
             }
         }
-        let mut at = offset;
-        let mut covered = covered.into_iter().peekable();
-        while at < end {
-            let (from, to) = match covered.peek() {
-                Some(&(s, e)) if s <= at => {
-                    at = at.max(e);
-                    covered.next();
-                    continue;
-                }
-                Some(&(s, _)) => (at, s.min(end)),
-                None => (at, end),
-            };
-            self.chunks(from, to, offset, buf)?;
-            at = to;
+        for (from, to) in gaps(&mut covered, offset, end) {
+            self.chunks(from, to, offset, buf, &mut covered)?;
         }
-        Ok(())
+        match gaps(&mut covered, offset, end).first() {
+            None => Ok(()),
+            Some(&(from, to)) => Err(Error::new(
+                ErrorKind::Unreadable,
+                format!("{} bytes are not in the backup", to - from),
+            )
+            .of(&*self.name)
+            .at(from)
+            .hint("they were free when it was made, or a damaged part of the archive held them")),
+        }
     }
 
     fn name(&self) -> &str {
@@ -140,7 +142,14 @@ impl Source for RegionView {
 }
 
 impl RegionView {
-    fn chunks(&self, from: u64, to: u64, offset: u64, buf: &mut [u8]) -> Result<()> {
+    fn chunks(
+        &self,
+        from: u64,
+        to: u64,
+        offset: u64,
+        buf: &mut [u8],
+        covered: &mut Vec<(u64, u64)>,
+    ) -> Result<()> {
         let (number, first, last) = (self.region.number, from / self.cell, (to - 1) / self.cell);
         for &i in self.archive.chunks_from(number, first) {
             let e = &self.archive.index().entries[i as usize];
@@ -148,8 +157,29 @@ impl RegionView {
                 break;
             }
             let part = &mut buf[(from - offset) as usize..(to - offset) as usize];
-            Self::copy(&*self.archive.decode(i)?, from, part).map_err(|e| e.of(&*self.name))?;
+            Self::copy(&*self.archive.decode(i)?, from, part, covered)
+                .map_err(|e| e.of(&*self.name))?;
         }
         Ok(())
     }
+}
+
+/// The parts of `from..to` that no range of `covered` holds.
+fn gaps(covered: &mut [(u64, u64)], from: u64, to: u64) -> Vec<(u64, u64)> {
+    covered.sort_unstable();
+    let mut out = Vec::new();
+    let mut at = from;
+    for &(s, e) in covered.iter() {
+        if s > at {
+            out.push((at, s.min(to)));
+        }
+        at = at.max(e);
+        if at >= to {
+            break;
+        }
+    }
+    if at < to {
+        out.push((at, to));
+    }
+    out
 }

@@ -144,19 +144,27 @@ fn reads_as_the_volume_was() {
         assert_eq!(archive.notes().is_empty(), cut == 0);
         let view = RegionView::new(archive, 1).unwrap();
         for (from, len) in [
-            (0, CELL),
-            (CELL - 700, 5000),
+            (0, 300_032),
+            (299_000, 500),
+            (CELL, 5000),
             (CELL + 99_000, 100_000),
-            (2 * CELL, CELL),
-            (3 * CELL, CELL),
+            (3 * CELL, 16_384),
+            (3 * CELL + 8000, 700),
         ] {
             assert!(
                 read(&view, from, len).unwrap() == volume[from..from + len],
                 "{from} {len}"
             );
         }
-        let e = read(&view, CELL, CELL).unwrap_err();
-        assert_eq!(e.kind(), crate::error::ErrorKind::Unreadable);
+        for (from, len) in [
+            (CELL + 500 * 512, 10),
+            (299_000, 5000),
+            (2 * CELL, 1),
+            (CELL - 700, 5000),
+        ] {
+            let e = read(&view, from, len).unwrap_err();
+            assert_eq!(e.kind(), crate::error::ErrorKind::Unreadable);
+        }
         assert!(read(&view, 4 * CELL - 10, 20).is_err());
     }
 }

@@ -85,7 +85,10 @@ mod tests {
     fn every_verb_has_an_example_and_the_exit_codes() {
         let mut root = super::command();
         root.build();
-        for verb in root.get_subcommands_mut().filter(|c| c.get_name() != "help") {
+        for verb in root
+            .get_subcommands_mut()
+            .filter(|c| c.get_name() != "help")
+        {
             let help = verb.render_long_help().to_string();
             assert!(help.contains("Example"), "{}", verb.get_name());
             assert!(help.contains("Exit codes"), "{}", verb.get_name());

@@ -75,7 +75,9 @@ pub fn run(args: &CatArgs, console: &Console) -> Result<Exit> {
         put(out.write_all(bytes))
     });
     console.end();
-    let done = copied.map_err(|e| e.of(name)).and_then(|()| put(out.flush()));
+    let done = copied
+        .map_err(|e| e.of(name))
+        .and_then(|()| put(out.flush()));
     match done {
         // Whoever read it has seen enough.
         Err(_) if left => return Ok(Exit::Done),

@@ -222,8 +222,12 @@ impl Console {
 
 /// A line with its newline.
 pub fn encode<T: Serialize>(kind: &str, body: &T) -> Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(&Line { r#type: kind, schema: SCHEMA, body })
-        .map_err(|e| Error::damaged("Cannot write a row as JSON").caused_by(e))?;
+    let mut line = serde_json::to_vec(&Line {
+        r#type: kind,
+        schema: SCHEMA,
+        body,
+    })
+    .map_err(|e| Error::damaged("Cannot write a row as JSON").caused_by(e))?;
     line.push(b'\n');
     Ok(line)
 }

@@ -64,9 +64,16 @@ pub fn run(args: &DiffArgs, console: &Console) -> Result<Exit> {
     let several = pairs.len() > 1 || args.partition.is_some();
     let mut total = DiffSummary::default();
     for (p, q) in &pairs {
-        let prefix = if several { format!("p{}:", q.number) } else { String::new() };
+        let prefix = if several {
+            format!("p{}:", q.number)
+        } else {
+            String::new()
+        };
         let (old, new) = (p.volume()?, q.volume()?);
-        let options = DiffOptions { quick: args.quick, system: args.system };
+        let options = DiffOptions {
+            quick: args.quick,
+            system: args.system,
+        };
         let s = diff(&Tree::new(&old), &Tree::new(&new), options, console, |d| {
             tell(d, &prefix, console)
         })?;
@@ -126,7 +133,12 @@ fn tell(d: &Difference, prefix: &str, console: &Console) -> Result<()> {
         (Change::Added, _) => format!("+ {}\n", shown(&d.path)),
         (Change::Removed, _) => format!("- {}\n", shown(&d.path)),
         (Change::Changed, Some(old)) => {
-            format!("R {} -> {}{}\n", shown(old), shown(&d.path), aspects(&d.aspects))
+            format!(
+                "R {} -> {}{}\n",
+                shown(old),
+                shown(&d.path),
+                aspects(&d.aspects)
+            )
         }
         (Change::Changed, None) => format!("M {}{}\n", shown(&d.path), aspects(&d.aspects)),
     };
@@ -143,15 +155,31 @@ fn aspects(a: &Aspects) -> String {
         (a.unreadable, "unreadable"),
     ];
     let list: Vec<&str> = all.iter().filter(|x| x.0).map(|x| x.1).collect();
-    if list.is_empty() { String::new() } else { format!("  ({})", list.join(", ")) }
+    if list.is_empty() {
+        String::new()
+    } else {
+        format!("  ({})", list.join(", "))
+    }
 }
 
 /// Which partition is compared with which.
-fn pairs<'v>(args: &DiffArgs, a: &'v View, b: &'v View) -> Result<Vec<(&'v Partition, &'v Partition)>> {
+fn pairs<'v>(
+    args: &DiffArgs,
+    a: &'v View,
+    b: &'v View,
+) -> Result<Vec<(&'v Partition, &'v Partition)>> {
     if args.partition.is_some() {
-        return Ok(vec![(a.partition(args.partition)?, b.partition(args.partition)?)]);
+        return Ok(vec![(
+            a.partition(args.partition)?,
+            b.partition(args.partition)?,
+        )]);
     }
-    let ntfs = |v: &'v View| v.partitions.iter().filter(|p| p.is_ntfs).collect::<Vec<_>>();
+    let ntfs = |v: &'v View| {
+        v.partitions
+            .iter()
+            .filter(|p| p.is_ntfs)
+            .collect::<Vec<_>>()
+    };
     let (one, two) = (ntfs(a), ntfs(b));
     if one.len() <= 1 && two.len() <= 1 {
         return Ok(vec![(a.partition(None)?, b.partition(None)?)]);

@@ -102,7 +102,11 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<Exit> {
         };
         console.tell("summary", &row);
     }
-    let dirs = if total.dirs == 1 { "directory" } else { "directories" };
+    let dirs = if total.dirs == 1 {
+        "directory"
+    } else {
+        "directories"
+    };
     let mut text = format!(
         "Written to {}: {}, {} {dirs}, {}, {}, {} in {}\n",
         safe(&args.directory.display().to_string()),
@@ -117,8 +121,15 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<Exit> {
         text += &format!("Unreadable: {} are zeros\n", bytes(total.zeroed));
     }
     if total.skipped > 0 {
-        text += &format!("Left out: {}, see the warnings\n", count(total.skipped, "item"));
+        text += &format!(
+            "Left out: {}, see the warnings\n",
+            count(total.skipped, "item")
+        );
     }
     console.say(&text);
-    Ok(if total.skipped + total.zeroed > 0 { Exit::Gaps } else { Exit::Done })
+    Ok(if total.skipped + total.zeroed > 0 {
+        Exit::Gaps
+    } else {
+        Exit::Done
+    })
 }

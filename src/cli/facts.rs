@@ -162,7 +162,16 @@ impl<'a> Facts<'a> {
         }
         non_resident.allocated_bytes = Some(allocated);
         non_resident.extents = Some(extents);
-        Self { partition, shape, resident, non_resident, usage, health, notes, skipped }
+        Self {
+            partition,
+            shape,
+            resident,
+            non_resident,
+            usage,
+            health,
+            notes,
+            skipped,
+        }
     }
 
     /// For people; `long` adds the table of attribute types and longer lists.
@@ -173,14 +182,19 @@ impl<'a> Facts<'a> {
         };
         let s = &self.shape;
         let known = |v: &Option<String>| v.as_deref().map_or("unknown".into(), safe);
-        put("NTFS", format!("version {}, serial {}", known(&s.version), known(&s.serial)));
+        put(
+            "NTFS",
+            format!("version {}, serial {}", known(&s.version), known(&s.serial)),
+        );
         if let Some(label) = s.label.as_deref().filter(|l| !l.is_empty()) {
             put("Label", safe(label));
         }
         let cluster = u64::from(s.cluster_bytes.unwrap_or(0));
         let size = |n: u64| human_bytes(n.saturating_mul(cluster));
         let u = self.usage;
-        let sectors = s.sector_bytes.map_or(String::new(), |n| format!("sectors of {n}, "));
+        let sectors = s
+            .sector_bytes
+            .map_or(String::new(), |n| format!("sectors of {n}, "));
         put(
             "Geometry",
             format!(
@@ -250,7 +264,15 @@ impl<'a> Facts<'a> {
     }
 
     fn types(&self) -> String {
-        let head = ["type", "resident", "bytes", "non-resident", "bytes", "allocated", "extents"];
+        let head = [
+            "type",
+            "resident",
+            "bytes",
+            "non-resident",
+            "bytes",
+            "allocated",
+            "extents",
+        ];
         let mut rows = vec![head.map(String::from).to_vec()];
         rows.extend(self.usage.classified.iter().map(|t| {
             let numbers = [
@@ -265,7 +287,10 @@ impl<'a> Facts<'a> {
             row.extend(numbers.map(|n| n.to_string()));
             row
         }));
-        format!("  Attributes by type:\n{}", table(&rows, &[1, 2, 3, 4, 5, 6]))
+        format!(
+            "  Attributes by type:\n{}",
+            table(&rows, &[1, 2, 3, 4, 5, 6])
+        )
     }
 
     fn differences(&self, cluster: u64, most: usize) -> String {
@@ -275,18 +300,45 @@ impl<'a> Facts<'a> {
         if d.is_empty() {
             out += "  Differences  none: $Bitmap and the file records say the same\n";
         }
-        ranges(&mut out, "used in $Bitmap, named by no file; kept", &d.used_unowned, cluster, most);
-        ranges(&mut out, "named by a file, free in $Bitmap; kept", &d.owned_free, cluster, most);
-        ranges(&mut out, "named by more than one file; kept", &d.owned_twice, cluster, most);
-        ranges(&mut out, "named by a file, outside the volume", &d.outside, 0, most);
-        for (what, list) in
-            [("damaged record", &u.bad_records), ("damaged attribute", &u.bad_attributes)]
-        {
+        ranges(
+            &mut out,
+            "used in $Bitmap, named by no file; kept",
+            &d.used_unowned,
+            cluster,
+            most,
+        );
+        ranges(
+            &mut out,
+            "named by a file, free in $Bitmap; kept",
+            &d.owned_free,
+            cluster,
+            most,
+        );
+        ranges(
+            &mut out,
+            "named by more than one file; kept",
+            &d.owned_twice,
+            cluster,
+            most,
+        );
+        ranges(
+            &mut out,
+            "named by a file, outside the volume",
+            &d.outside,
+            0,
+            most,
+        );
+        for (what, list) in [
+            ("damaged record", &u.bad_records),
+            ("damaged attribute", &u.bad_attributes),
+        ] {
             if list.count > 0 {
                 let _ = writeln!(out, "  Damage       {}", count(list.count, what));
             }
             for b in list.list.iter().take(most) {
-                let at = b.offset.map_or(String::new(), |o| format!(", at byte {o:#x}"));
+                let at = b
+                    .offset
+                    .map_or(String::new(), |o| format!(", at byte {o:#x}"));
                 let _ = writeln!(out, "    record {}: {}{at}", b.record, safe(&b.why));
             }
         }
@@ -314,7 +366,10 @@ impl<'a> Facts<'a> {
         let mut say = |code, text: String| out.push((code, format!("Partition {p}: {text}")));
         let h = self.health;
         if h.dirty == Some(true) {
-            say("dirty", "the dirty flag is set: Windows wants to check this volume".into());
+            say(
+                "dirty",
+                "the dirty flag is set: Windows wants to check this volume".into(),
+            );
         }
         if let Hibernation::Active { signature } = &h.hibernation {
             say(
@@ -327,13 +382,22 @@ impl<'a> Facts<'a> {
             );
         }
         if h.log == LogState::NotClean {
-            say("log", "$LogFile was not left clean: Windows will replay it".into());
+            say(
+                "log",
+                "$LogFile was not left clean: Windows will replay it".into(),
+            );
         }
         if let Some(n) = h.bad_clusters.filter(|&n| n > 0) {
-            say("bad-clusters", format!("NTFS has marked {} as bad", count(n, "cluster")));
+            say(
+                "bad-clusters",
+                format!("NTFS has marked {} as bad", count(n, "cluster")),
+            );
         }
         if let BackupBoot::Wrong { why } = &h.backup_boot {
-            say("backup-boot", format!("the copy of the boot sector is not usable: {}", safe(why)));
+            say(
+                "backup-boot",
+                format!("the copy of the boot sector is not usable: {}", safe(why)),
+            );
         }
         let u = self.usage;
         if u.bad_records.count > 0 {
@@ -346,14 +410,29 @@ impl<'a> Facts<'a> {
             );
         }
         if u.bad_attributes.count > 0 {
-            say("bad-attribute", count(u.bad_attributes.count, "damaged attribute"));
+            say(
+                "bad-attribute",
+                count(u.bad_attributes.count, "damaged attribute"),
+            );
         }
         let d = &u.differences;
         for (code, list, what) in [
-            ("used-unowned", &d.used_unowned, "used in $Bitmap and named by no file"),
-            ("owned-free", &d.owned_free, "named by a file and free in $Bitmap"),
+            (
+                "used-unowned",
+                &d.used_unowned,
+                "used in $Bitmap and named by no file",
+            ),
+            (
+                "owned-free",
+                &d.owned_free,
+                "named by a file and free in $Bitmap",
+            ),
             ("owned-twice", &d.owned_twice, "named by more than one file"),
-            ("outside", &d.outside, "named by a file and outside the volume"),
+            (
+                "outside",
+                &d.outside,
+                "named by a file and outside the volume",
+            ),
         ] {
             if list.ranges > 0 {
                 say(code, format!("{} {what}", count(list.clusters, "cluster")));
@@ -364,7 +443,11 @@ impl<'a> Facts<'a> {
 }
 
 fn plural(n: u64, one: &str, many: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
+    if n == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{n} {many}")
+    }
 }
 
 fn health(h: &Health) -> Vec<(&'static str, String)> {
@@ -400,7 +483,8 @@ fn health(h: &Health) -> Vec<(&'static str, String)> {
     out.push(("$LogFile", log));
     out.push((
         "Bad clusters",
-        h.bad_clusters.map_or("unknown: $BadClus is damaged".into(), |n| n.to_string()),
+        h.bad_clusters
+            .map_or("unknown: $BadClus is damaged".into(), |n| n.to_string()),
     ));
     out.push(("Boot copy", backup));
     out
@@ -422,9 +506,18 @@ fn ranges(out: &mut String, what: &str, list: &RangeList, cluster: u64, most: us
             _ => format!(", at byte {:#x}", r.first.saturating_mul(cluster)),
         };
         let owner = r.record.map_or(String::new(), |n| format!(", record {n}"));
-        let _ = writeln!(out, "    cluster {}, {}{place}{owner}", r.first, count(r.clusters, "cluster"));
+        let _ = writeln!(
+            out,
+            "    cluster {}, {}{place}{owner}",
+            r.first,
+            count(r.clusters, "cluster")
+        );
     }
     if list.ranges as usize > most {
-        let _ = writeln!(out, "    and {} more", list.ranges as usize - most.min(list.list.len()));
+        let _ = writeln!(
+            out,
+            "    and {} more",
+            list.ranges as usize - most.min(list.list.len())
+        );
     }
 }

@@ -59,8 +59,17 @@ pub fn run(args: &GenerateArgs, console: &Console) -> Result<Exit> {
         }
         _ => {}
     }
-    if let (true, What::Man { directory: Some(dir) }) = (console.json(), &args.what) {
-        console.tell("summary", &serde_json::json!({ "directory": dir.display().to_string() }));
+    if let (
+        true,
+        What::Man {
+            directory: Some(dir),
+        },
+    ) = (console.json(), &args.what)
+    {
+        console.tell(
+            "summary",
+            &serde_json::json!({ "directory": dir.display().to_string() }),
+        );
     }
     Ok(Exit::Done)
 }

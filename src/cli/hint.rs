@@ -21,7 +21,9 @@ pub fn of(e: &Error) -> String {
         (ErrorKind::Unreadable, _) => {
             "the medium fails: image it soon, `ntbak image` goes on around bad sectors"
         }
-        (ErrorKind::NotFound, _) => "`ntbak info` and `ntbak ls` show what is there",
+        (ErrorKind::NotFound, _) => {
+            "check the spelling; `ntbak info` and `ntbak ls` show what is there"
+        }
         (ErrorKind::Damaged, _) => {
             "`ntbak verify` names what is damaged; `ntbak image --raw` keeps every sector as it is"
         }

@@ -132,7 +132,10 @@ impl ImageArgs {
             raw: self.raw,
             live: self.opening.live,
             hash: self.hashes().iter().map(|h| h.name().into()).collect(),
-            rescue: RescueOptions { retries: self.retries, ..RescueOptions::default() },
+            rescue: RescueOptions {
+                retries: self.retries,
+                ..RescueOptions::default()
+            },
         }
     }
 
@@ -152,9 +155,17 @@ pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
     args.check()?;
     let opened = open_source(&args.source, args.opening.options())?;
     for u in opened.usage.iter().filter(|u| u.writes()) {
-        console.caution("live", &format!("The source may change while it is read: {u}"));
+        console.caution(
+            "live",
+            &format!("The source may change while it is read: {u}"),
+        );
     }
-    let plan = plan(opened.source, &opened.identity, &args.plan_options(), console)?;
+    let plan = plan(
+        opened.source,
+        &opened.identity,
+        &args.plan_options(),
+        console,
+    )?;
     let whole = !args.hash.is_empty();
     tell_plan(&plan, whole, args.dry_run, console);
     if args.dry_run {
@@ -176,13 +187,18 @@ pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
     let started = Instant::now();
     let summary = image(&plan, destination, &options, console)?;
     tell_summary(args, &plan, &summary, started.elapsed(), console);
-    Ok(if summary.unreadable.is_empty() { Exit::Done } else { Exit::Gaps })
+    Ok(if summary.unreadable.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Gaps
+    })
 }
 
 /// Standard output without the buffer that splits at line feeds.
 fn stdout() -> Result<File> {
     let fd = std::io::stdout().as_fd().try_clone_to_owned();
-    fd.map(File::from).map_err(|e| Error::io("Cannot use standard output", e))
+    fd.map(File::from)
+        .map_err(|e| Error::io("Cannot use standard output", e))
 }
 
 #[derive(Serialize)]
@@ -211,7 +227,9 @@ fn tell_plan(plan: &ImagePlan, whole: bool, dry_run: bool, console: &Console) {
         table: plan.disk.table,
         partitions: plan.regions.iter().filter(|r| r.region.number != 0).count(),
         files: sum(|r| {
-            r.ntfs.as_ref().map_or(0, |n| n.usage.records.files + n.usage.records.directories)
+            r.ntfs
+                .as_ref()
+                .map_or(0, |n| n.usage.records.files + n.usage.records.directories)
         }),
         extents: sum(|r| r.keep.extents()),
         kept_bytes: plan.bytes_to_read(false),
@@ -272,14 +290,19 @@ fn tell_plan(plan: &ImagePlan, whole: bool, dry_run: bool, console: &Console) {
             );
         }
         if keep.skipped_bytes() > 0 {
-            let _ = writeln!(text, "  Left out     {} on request", bytes(keep.skipped_bytes()));
+            let _ = writeln!(
+                text,
+                "  Left out     {} on request",
+                bytes(keep.skipped_bytes())
+            );
         }
     }
     let _ = writeln!(
         text,
         "Plan: {}, {}, {} to read of {} ({:.1} %)",
         count(row.partitions as u64, "partition"),
-        count(row.files, "file and directory").replace("file and directories", "files and directories"),
+        count(row.files, "file and directory")
+            .replace("file and directories", "files and directories"),
         bytes(row.bytes_to_read),
         human_bytes(row.bytes),
         percent(row.bytes_to_read, row.bytes)
@@ -339,20 +362,41 @@ fn tell_summary(
         percent(s.archive_bytes, kept),
         bytes(kept)
     );
-    let _ = writeln!(t, "  Time         {}, {}/s", duration(time), human_bytes(rate(read, time)));
+    let _ = writeln!(
+        t,
+        "  Time         {}, {}/s",
+        duration(time),
+        human_bytes(rate(read, time))
+    );
     if s.resumed_bytes > 0 {
-        let _ = writeln!(t, "  Taken over   {} of the earlier run", bytes(s.resumed_bytes));
+        let _ = writeln!(
+            t,
+            "  Taken over   {} of the earlier run",
+            bytes(s.resumed_bytes)
+        );
     }
     if s.totals.zero_bytes > 0 {
-        let _ = writeln!(t, "  Zeros        {} hold nothing else", bytes(s.totals.zero_bytes));
+        let _ = writeln!(
+            t,
+            "  Zeros        {} hold nothing else",
+            bytes(s.totals.zero_bytes)
+        );
     }
     if s.totals.skipped_bytes > 0 {
-        let _ = writeln!(t, "  Left out     {} on request", bytes(s.totals.skipped_bytes));
+        let _ = writeln!(
+            t,
+            "  Left out     {} on request",
+            bytes(s.totals.skipped_bytes)
+        );
     }
     let _ = writeln!(t, "  Archive id   {}", s.id);
     let _ = writeln!(t, "  Digest       blake3 {} of the archive", s.digest);
     for h in &s.hashes {
-        let gaps = if s.unreadable.is_empty() { "" } else { ", unreadable bytes as zeros" };
+        let gaps = if s.unreadable.is_empty() {
+            ""
+        } else {
+            ", unreadable bytes as zeros"
+        };
         let _ = writeln!(t, "  Source       {} {}{gaps}", h.algorithm, h.hex);
     }
     for u in &s.unreadable {

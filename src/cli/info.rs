@@ -58,7 +58,11 @@ fn of_volumes(view: &View, console: &Console) -> Result<bool> {
             id.sector_size,
             table(view.table)
         );
-        for (name, value) in [("Vendor", &id.vendor), ("Model", &id.model), ("Serial", &id.serial)] {
+        for (name, value) in [
+            ("Vendor", &id.vendor),
+            ("Model", &id.model),
+            ("Serial", &id.serial),
+        ] {
             if let Some(v) = value {
                 let _ = writeln!(t, "  {name:<13}{}", safe(v));
             }
@@ -71,7 +75,10 @@ fn of_volumes(view: &View, console: &Console) -> Result<bool> {
         if p.is_ntfs {
             match of_volume(p, console) {
                 Ok(()) => {}
-                Err(e) if view.partitions.len() > 1 && e.kind() != crate::error::ErrorKind::Interrupted => {
+                Err(e)
+                    if view.partitions.len() > 1
+                        && e.kind() != crate::error::ErrorKind::Interrupted =>
+                {
                     gaps = true;
                     console.caution("volume", &e.to_string());
                 }
@@ -155,7 +162,9 @@ fn of_archive(view: &View, archive: &Archive, console: &Console) -> Result<bool>
         path: &view.identity.path,
         archive_bytes: size,
         complete: archive.is_complete(),
-        digest: archive.totals().map(|t| t.1.iter().map(|b| format!("{b:02x}")).collect()),
+        digest: archive
+            .totals()
+            .map(|t| t.1.iter().map(|b| format!("{b:02x}")).collect()),
         head,
         table: disk.table,
         bytes: disk.bytes,
@@ -179,13 +188,15 @@ fn of_archive(view: &View, archive: &Archive, console: &Console) -> Result<bool>
             true => console.row("partition", &part)?,
             false => console.put(part.line().as_bytes())?,
         }
-        let found = report.iter().flat_map(|p| &p.regions).find(|p| p.number == r.number);
+        let found = report
+            .iter()
+            .flat_map(|p| &p.regions)
+            .find(|p| p.number == r.number);
         if let Some(found) = found
             && let (Some(usage), Some(health)) = (&found.usage, &found.health)
         {
             let shape = Shape::of_region(r);
-            let facts =
-                Facts::new(r.number, shape, usage, health, &found.notes, &found.skipped);
+            let facts = Facts::new(r.number, shape, usage, health, &found.notes, &found.skipped);
             match console.json() {
                 true => console.row("volume", &facts)?,
                 false => console.put(facts.text(console.verbose() > 0).as_bytes())?,
@@ -215,14 +226,23 @@ fn archive_text(r: &ArchiveRow<'_>) -> String {
         let _ = writeln!(t, "  {name:<13}{}", safe(&value));
     };
     put("Id", h.id.clone());
-    put("Made", format!("{} by {}, format {}", h.created, h.program, h.format));
+    put(
+        "Made",
+        format!("{} by {}, format {}", h.created, h.program, h.format),
+    );
     if let (Some(a), Some(b)) = (r.started, r.finished) {
         put("Run", format!("{a} to {b}"));
     }
     let s = &h.source;
     put(
         "Source",
-        format!("{}, a {}, {}, sectors of {}", s.path, s.kind, bytes(s.bytes), s.sector_bytes),
+        format!(
+            "{}, a {}, {}, sectors of {}",
+            s.path,
+            s.kind,
+            bytes(s.bytes),
+            s.sector_bytes
+        ),
     );
     if let Some(m) = &s.model {
         put("Model", m.clone());
@@ -233,9 +253,15 @@ fn archive_text(r: &ArchiveRow<'_>) -> String {
     put("Options", options(&h.options));
     put("Table", table(r.table).into());
     match r.totals {
-        None => put("State", "not complete: it has no end; `image --resume` goes on with it".into()),
+        None => put(
+            "State",
+            "not complete: it has no end; `image --resume` goes on with it".into(),
+        ),
         Some(n) => {
-            put("State", "complete; `ntbak verify` checks every digest".into());
+            put(
+                "State",
+                "complete; `ntbak verify` checks every digest".into(),
+            );
             put(
                 "Kept",
                 format!(
@@ -247,7 +273,11 @@ fn archive_text(r: &ArchiveRow<'_>) -> String {
             );
             put(
                 "Stored",
-                format!("{}, {:.1} % of what is kept", bytes(n.stored_bytes), percent(n.stored_bytes, n.raw_bytes)),
+                format!(
+                    "{}, {:.1} % of what is kept",
+                    bytes(n.stored_bytes),
+                    percent(n.stored_bytes, n.raw_bytes)
+                ),
             );
             if n.skipped_bytes > 0 {
                 put("Left out", format!("{} on request", bytes(n.skipped_bytes)));
@@ -266,9 +296,11 @@ fn archive_text(r: &ArchiveRow<'_>) -> String {
 
 fn options(o: &Options) -> String {
     let mut list = Vec::new();
-    for (on, name) in
-        [(o.all_clusters, "--all-clusters"), (o.raw, "--raw"), (o.live, "--live")]
-    {
+    for (on, name) in [
+        (o.all_clusters, "--all-clusters"),
+        (o.raw, "--raw"),
+        (o.live, "--live"),
+    ] {
         if on {
             list.push(name.to_string());
         }
@@ -282,7 +314,11 @@ fn options(o: &Options) -> String {
     if !o.hash.is_empty() {
         list.push(format!("--hash {}", o.hash.join(",")));
     }
-    if list.is_empty() { "none".into() } else { list.join(" ") }
+    if list.is_empty() {
+        "none".into()
+    } else {
+        list.join(" ")
+    }
 }
 
 /// For people.

@@ -73,8 +73,16 @@ pub fn run(args: &LsArgs, console: &Console) -> Result<Exit> {
             recursive: args.recursive,
             long: args.long,
             json: console.json(),
-            deleted: if args.deleted { Deleted::Show } else { Deleted::Hide },
-            prefix: if prefixed { format!("p{}:", p.number) } else { String::new() },
+            deleted: if args.deleted {
+                Deleted::Show
+            } else {
+                Deleted::Hide
+            },
+            prefix: if prefixed {
+                format!("p{}:", p.number)
+            } else {
+                String::new()
+            },
         };
         match one(p, &target, &options, console) {
             Ok(n) => damaged += n,
@@ -96,7 +104,11 @@ pub fn run(args: &LsArgs, console: &Console) -> Result<Exit> {
         let row = serde_json::json!({ "damaged": damaged, "warnings": console.warnings() });
         console.row("summary", &row)?;
     }
-    Ok(if damaged > 0 || failed { Exit::Gaps } else { Exit::Done })
+    Ok(if damaged > 0 || failed {
+        Exit::Gaps
+    } else {
+        Exit::Done
+    })
 }
 
 fn one(p: &Partition, target: &LsTarget, options: &LsOptions, console: &Console) -> Result<u64> {
@@ -126,8 +138,10 @@ pub fn record(text: &str) -> Result<(Option<u32>, RecordNo)> {
     };
     match (partition, n.parse()) {
         (Ok(p), Ok(n)) => Ok((p, RecordNo(n))),
-        _ => Err(Error::usage(format!("Found --mft {text}, expected the number of a file record"))
-            .hint("such as --mft 5, or --mft p2:5 on a disk")),
+        _ => Err(Error::usage(format!(
+            "Found --mft {text}, expected the number of a file record"
+        ))
+        .hint("such as --mft 5, or --mft p2:5 on a disk")),
     }
 }
 

@@ -7,12 +7,14 @@
 //! | `console`, `out`, `progress`, `style`, `text`, `hint` | how anything is said |
 //! | `exit` | exit codes |
 //! | `signals` | what stops a run |
-//! | `facts`, `units` | what is known about a volume; sizes and lists on the command line |
+//! | `view`, `values` | arguments that several verbs have |
+//! | `facts`, `damage` | what is known about a volume, and what an archive has lost |
 //! | the others | one verb each |
 
 mod args;
 mod cat;
 mod console;
+mod damage;
 mod diff;
 mod exit;
 mod extract;
@@ -86,10 +88,16 @@ fn run(verb: &Verb, console: &Console) -> crate::error::Result<Exit> {
 /// Help and version, or what is wrong with the command line.
 fn usage(e: &clap::Error) -> Exit {
     let asked = matches!(e.kind(), ClapKind::DisplayHelp | ClapKind::DisplayVersion);
-    let json = std::env::args_os().take_while(|a| a != "--").any(|a| a == "--json");
+    let json = std::env::args_os()
+        .take_while(|a| a != "--")
+        .any(|a| a == "--json");
     if json && !asked {
         let text = e.render().to_string();
-        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let first = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ");
         let row = serde_json::json!({
             "message": first,
             "hint": "`ntbak help` and `ntbak help VERB` tell how it is used",

@@ -21,7 +21,10 @@ impl Out {
     }
 
     fn new(to: Box<dyn Write + Send>) -> Self {
-        Self { to: BufWriter::with_capacity(64 << 10, to), broken: None }
+        Self {
+            to: BufWriter::with_capacity(64 << 10, to),
+            broken: None,
+        }
     }
 
     /// Writes, or says that nobody takes it any more.
@@ -81,8 +84,10 @@ mod tests {
 
     #[test]
     fn a_reader_that_leaves_is_no_failure() {
-        for (kind, left) in [(io::ErrorKind::BrokenPipe, true), (io::ErrorKind::StorageFull, false)]
-        {
+        for (kind, left) in [
+            (io::ErrorKind::BrokenPipe, true),
+            (io::ErrorKind::StorageFull, false),
+        ] {
             let mut out = Out::new(Box::new(Closed(kind)));
             out.put(b"x").unwrap();
             assert!(out.flush().is_err());

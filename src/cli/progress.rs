@@ -90,7 +90,14 @@ impl Progress {
         };
         let now = Instant::now();
         let name = name.to_string();
-        self.task = Some(Task { name, total, done: 0, started: now, shown: now, bar });
+        self.task = Some(Task {
+            name,
+            total,
+            done: 0,
+            started: now,
+            shown: now,
+            bar,
+        });
         self.status(Mode::Json)
     }
 
@@ -145,11 +152,22 @@ impl Progress {
     fn status(&self, only: Mode) -> Option<Status> {
         let t = self.task.as_ref().filter(|_| self.mode == only)?;
         let secs = t.started.elapsed().as_secs_f64();
-        let rate = if secs > 0.0 { t.done as f64 / secs } else { 0.0 };
-        let left = t.total.filter(|_| rate > 0.0).map(|n| n.saturating_sub(t.done) as f64 / rate);
+        let rate = if secs > 0.0 {
+            t.done as f64 / secs
+        } else {
+            0.0
+        };
+        let left = t
+            .total
+            .filter(|_| rate > 0.0)
+            .map(|n| n.saturating_sub(t.done) as f64 / rate);
         Some(Status {
             task: t.name.clone(),
-            unit: if counts_bytes(&t.name) { "bytes" } else { "items" },
+            unit: if counts_bytes(&t.name) {
+                "bytes"
+            } else {
+                "items"
+            },
             done: t.done,
             total: t.total,
             per_second: rate as u64,
@@ -167,7 +185,11 @@ impl Status {
         };
         let mut s = format!("{}: {}", capital(&self.task), n(self.done));
         if let Some(total) = self.total {
-            s += &format!(" of {} ({:.0} %)", n(total), percent(self.done.min(total), total));
+            s += &format!(
+                " of {} ({:.0} %)",
+                n(total),
+                percent(self.done.min(total), total)
+            );
         }
         s += &format!(", {}/s", n(self.per_second));
         if let Some(left) = self.seconds_left.filter(|&s| s > 0) {
@@ -179,13 +201,16 @@ impl Status {
 
 /// Tasks that go through records count these; all others count bytes.
 fn counts_bytes(task: &str) -> bool {
-    !["record", "owner", "file", "cluster"].iter().any(|w| task.to_lowercase().contains(w))
+    !["record", "owner", "file", "cluster"]
+        .iter()
+        .any(|w| task.to_lowercase().contains(w))
         || task.starts_with("zero")
 }
 
 fn capital(s: &str) -> String {
     let mut c = s.chars();
-    c.next().map_or_else(String::new, |first| first.to_uppercase().chain(c).collect())
+    c.next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(c).collect())
 }
 
 fn bar(name: &str, total: Option<u64>) -> ProgressBar {
@@ -205,8 +230,10 @@ fn bar(name: &str, total: Option<u64>) -> ProgressBar {
         None => format!("{{msg}} {{spinner}} {n}, {rate}, {{elapsed}}"),
     };
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(5));
-    let style = ProgressStyle::with_template(&template)
-        .map_or_else(|_| ProgressStyle::default_bar(), |s| s.progress_chars("=> "));
+    let style = ProgressStyle::with_template(&template).map_or_else(
+        |_| ProgressStyle::default_bar(),
+        |s| s.progress_chars("=> "),
+    );
     bar.set_style(style);
     bar.set_message(capital(name));
     bar.enable_steady_tick(Duration::from_millis(200));
@@ -219,13 +246,22 @@ mod tests {
 
     #[test]
     fn a_row_at_the_beginning_and_at_the_end() {
-        let mut p = Progress { mode: Mode::Json, task: None };
+        let mut p = Progress {
+            mode: Mode::Json,
+            task: None,
+        };
         let first = p.begin("copy", Some(4096)).unwrap();
-        assert_eq!((first.unit, first.done, first.total), ("bytes", 0, Some(4096)));
+        assert_eq!(
+            (first.unit, first.done, first.total),
+            ("bytes", 0, Some(4096))
+        );
         assert!(p.advance(1024).is_none());
         assert_eq!(p.end().unwrap().done, 1024);
         assert!(p.end().is_none());
-        let mut p = Progress { mode: Mode::Hidden, task: None };
+        let mut p = Progress {
+            mode: Mode::Hidden,
+            task: None,
+        };
         assert!(p.begin("Reading file records", None).is_none());
         assert!(p.advance(1).is_none() && p.end().is_none());
     }
@@ -240,7 +276,10 @@ mod tests {
             per_second: 1 << 20,
             seconds_left: Some(3),
         };
-        assert_eq!(s.line(), "Copy: 1.0 MiB of 4.0 MiB (25 %), 1.0 MiB/s, 3.0 s left");
+        assert_eq!(
+            s.line(),
+            "Copy: 1.0 MiB of 4.0 MiB (25 %), 1.0 MiB/s, 3.0 s left"
+        );
         assert!(!counts_bytes("Reading file records") && counts_bytes("zero free clusters"));
     }
 }

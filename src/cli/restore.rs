@@ -1,15 +1,16 @@
 //! `restore`: arguments, plan, summary.
 
 use super::console::Console;
+use super::damage;
 use super::exit::{Exit, TABLE};
 use super::facts::PartitionRow;
-use super::text::{bytes, count, duration, rate, safe};
+use super::text::{bytes, duration, rate, safe};
 use super::values;
 use crate::archive::{Archive, DiskInfo, Forward, Head, Input, Pipe};
 use crate::device::guard::System;
 use crate::device::{BlockSink, FileSink, FileSinkOptions, OpenOptions, Sink, open_source};
 use crate::error::{Error, Result};
-use crate::ops::lost::{LostRange, lost};
+use crate::ops::damage::name_files;
 use crate::ops::pipeline::default_threads;
 use crate::ops::restore::{
     RestoreOptions, RestorePlan, RestoreSummary, refuse_incomplete, restore,
@@ -87,13 +88,18 @@ pub fn run(args: &RestoreArgs, console: &Console) -> Result<Exit> {
         let mut reader = StreamReader::new(pipe);
         let (head, disk) = reader.begin().map_err(|e| e.of(name))?;
         let (Some(head), Some(disk)) = (head, disk) else {
-            return Err(Error::damaged("The Head or Disk record of the archive is damaged")
-                .of(name)
-                .hint("save the archive to a file first: its copies stand at the end"));
+            return Err(
+                Error::damaged("The Head or Disk record of the archive is damaged")
+                    .of(name)
+                    .hint("save the archive to a file first: its copies stand at the end"),
+            );
         };
         return go(args, reader, &head, &disk, None, console);
     }
-    let options = OpenOptions { live: true, ..OpenOptions::default() };
+    let options = OpenOptions {
+        live: true,
+        ..OpenOptions::default()
+    };
     let source = open_source(&args.archive, options)?.source;
     let archive = Arc::new(Archive::open(source.clone())?);
     for note in archive.notes() {
@@ -104,8 +110,17 @@ pub fn run(args: &RestoreArgs, console: &Console) -> Result<Exit> {
         .map_err(|e| e.of(args.archive.display().to_string()))?;
     let mut reader = StreamReader::new(Forward::new(source, 0));
     // Copies replace what is damaged here.
-    reader.begin().map_err(|e| e.of(args.archive.display().to_string()))?;
-    go(args, reader, archive.head(), archive.disk(), Some(&archive), console)
+    reader
+        .begin()
+        .map_err(|e| e.of(args.archive.display().to_string()))?;
+    go(
+        args,
+        reader,
+        archive.head(),
+        archive.disk(),
+        Some(&archive),
+        console,
+    )
 }
 
 fn go<R: Input + Send>(
@@ -128,9 +143,11 @@ fn go<R: Input + Send>(
         return Ok(Exit::Done);
     }
     if device && !args.yes {
-        return Err(Error::refused("Everything on the target would be overwritten")
-            .of(args.target.display().to_string())
-            .hint("check that it is the right device, then give --yes"));
+        return Err(
+            Error::refused("Everything on the target would be overwritten")
+                .of(args.target.display().to_string())
+                .hint("check that it is the right device, then give --yes"),
+        );
     }
     let options = RestoreOptions {
         threads: args.threads.unwrap_or_else(default_threads),
@@ -139,16 +156,18 @@ fn go<R: Input + Send>(
         verify: args.verify,
     };
     let started = Instant::now();
-    let (summary, left) = if device {
+    let (mut summary, left) = if device {
         let sink = BlockSink::open(&args.target)?;
         (write(reader, &plan, &sink, &options, console)?, None)
     } else {
-        let how = FileSinkOptions { force: args.force, sector_size: plan.sector_bytes };
+        let how = FileSinkOptions {
+            force: args.force,
+            sector_size: plan.sector_bytes,
+        };
         let sink = FileSink::create(&args.target, plan.bytes, how)?;
         let partial = sink.partial_path().to_path_buf();
-        let summary = write(reader, &plan, &sink, &options, console).map_err(|e| {
-            e.hint(format!("what was written stays in {}", partial.display()))
-        })?;
+        let summary = write(reader, &plan, &sink, &options, console)
+            .map_err(|e| e.hint(format!("what was written stays in {}", partial.display())))?;
         match summary.complete || args.partial {
             true => {
                 sink.finish()?;
@@ -157,8 +176,10 @@ fn go<R: Input + Send>(
             false => (summary, Some(partial)),
         }
     };
-    let lost = archive.map_or_else(Vec::new, |a| lost(a, &summary.damage, console));
-    tell_summary(args, &summary, &lost, left.as_deref(), started.elapsed(), console);
+    if let Some(a) = archive {
+        name_files(a, &mut summary.damage, console);
+    }
+    tell_summary(args, &summary, left.as_deref(), started.elapsed(), console);
     Ok(match () {
         _ if !summary.complete || !summary.mismatches.is_empty() => Exit::Mismatch,
         _ if summary.unreadable_bytes > 0 => Exit::Gaps,
@@ -178,7 +199,10 @@ fn write<R: Input + Send>(
 
 /// The size of a device, without opening it for writing.
 fn fits_device(path: &Path, plan: &RestorePlan) -> Result<()> {
-    let options = OpenOptions { live: true, ..OpenOptions::default() };
+    let options = OpenOptions {
+        live: true,
+        ..OpenOptions::default()
+    };
     let size = open_source(path, options)?.identity.size;
     match size < plan.bytes {
         false => Ok(()),
@@ -206,13 +230,7 @@ struct PlanRow<'a> {
     dry_run: bool,
 }
 
-fn tell_plan(
-    args: &RestoreArgs,
-    plan: &RestorePlan,
-    head: &Head,
-    device: bool,
-    console: &Console,
-) {
+fn tell_plan(args: &RestoreArgs, plan: &RestorePlan, head: &Head, device: bool, console: &Console) {
     let row = PlanRow {
         archive: args.archive.display().to_string(),
         id: &head.id,
@@ -223,7 +241,10 @@ fn tell_plan(
         partitions: plan
             .regions
             .iter()
-            .map(|(r, at)| PartitionRow { start: *at, ..PartitionRow::of(r) })
+            .map(|(r, at)| PartitionRow {
+                start: *at,
+                ..PartitionRow::of(r)
+            })
             .collect(),
         bytes: plan.bytes,
         sector_bytes: plan.sector_bytes,
@@ -243,7 +264,11 @@ fn tell_plan(
         t,
         "Target: {}, {}, {} to be restored, sectors of {}",
         safe(&row.target),
-        if device { "a block device that is overwritten" } else { "a file" },
+        if device {
+            "a block device that is overwritten"
+        } else {
+            "a file"
+        },
         bytes(row.bytes),
         row.sector_bytes
     );
@@ -268,7 +293,6 @@ struct SummaryRow<'a> {
     left: Option<String>,
     #[serde(flatten)]
     summary: &'a RestoreSummary,
-    lost: &'a [LostRange],
     seconds: f64,
     bytes_per_second: u64,
     warnings: u64,
@@ -277,24 +301,19 @@ struct SummaryRow<'a> {
 fn tell_summary(
     args: &RestoreArgs,
     s: &RestoreSummary,
-    lost: &[LostRange],
     left: Option<&Path>,
     time: Duration,
     console: &Console,
 ) {
-    for d in &s.damage {
-        console.caution(
-            "damage",
-            &format!("Archive: {}, {} at byte {:#x}", d.what, count(d.to - d.from, "byte"), d.from),
-        );
-    }
-    for l in lost {
-        console.caution("lost", &l.to_string());
-    }
+    damage::tell(&s.damage, console);
     for m in &s.mismatches {
         console.caution(
             "mismatch",
-            &format!("Target: {} at {:#x} do not read back as written", bytes(m.len()), m.start),
+            &format!(
+                "Target: {} at {:#x} do not read back as written",
+                bytes(m.len()),
+                m.start
+            ),
         );
     }
     if s.unreadable_bytes > 0 {
@@ -307,7 +326,10 @@ fn tell_summary(
         );
     }
     if s.totals.is_none() {
-        console.caution("incomplete", "The archive ends before its end record: it is not complete");
+        console.caution(
+            "incomplete",
+            "The archive ends before its end record: it is not complete",
+        );
     }
     if console.json() {
         let row = SummaryRow {
@@ -315,7 +337,6 @@ fn tell_summary(
             state: if s.verified { "verified" } else { "written" },
             left: left.map(|p| p.display().to_string()),
             summary: s,
-            lost,
             seconds: time.as_secs_f64(),
             bytes_per_second: rate(s.written_bytes, time),
             warnings: console.warnings(),

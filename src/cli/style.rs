@@ -25,15 +25,27 @@ impl Style {
 
     /// `error:`, in bold red.
     pub fn error(self) -> &'static str {
-        if self.on { "\x1b[1;31merror:\x1b[0m" } else { "error:" }
+        if self.on {
+            "\x1b[1;31merror:\x1b[0m"
+        } else {
+            "error:"
+        }
     }
     /// `warning:`, in yellow.
     pub fn warning(self) -> &'static str {
-        if self.on { "\x1b[1;33mwarning:\x1b[0m" } else { "warning:" }
+        if self.on {
+            "\x1b[1;33mwarning:\x1b[0m"
+        } else {
+            "warning:"
+        }
     }
     /// `hint:`, in cyan.
     pub fn hint(self) -> &'static str {
-        if self.on { "\x1b[36mhint:\x1b[0m" } else { "hint:" }
+        if self.on {
+            "\x1b[36mhint:\x1b[0m"
+        } else {
+            "hint:"
+        }
     }
 }
 

@@ -66,7 +66,11 @@ pub fn percent(part: u64, whole: u64) -> f64 {
 /// Bytes per second, 0 for no time.
 pub fn rate(bytes: u64, time: Duration) -> u64 {
     let s = time.as_secs_f64();
-    if s > 0.0 { (bytes as f64 / s) as u64 } else { 0 }
+    if s > 0.0 {
+        (bytes as f64 / s) as u64
+    } else {
+        0
+    }
 }
 
 /// Columns padded to the widest entry; the last one is not padded. Columns in
@@ -121,8 +125,10 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let rows = [["a", "1", "x"], ["bbb", "22", ""]];
-        let rows: Vec<Vec<String>> =
-            rows.iter().map(|r| r.iter().map(|c| (*c).into()).collect()).collect();
+        let rows: Vec<Vec<String>> = rows
+            .iter()
+            .map(|r| r.iter().map(|c| (*c).into()).collect())
+            .collect();
         assert_eq!(table(&rows, &[1]), "  a    1 x\n  bbb 22\n");
     }
 }

@@ -1,6 +1,7 @@
 //! `verify`: arguments, what was checked, what was found.
 
 use super::console::Console;
+use super::damage;
 use super::exit::{Exit, TABLE};
 use super::facts::{Facts, PartitionRow, Shape};
 use super::text::{bytes, count, duration, rate, safe};
@@ -8,10 +9,11 @@ use super::values;
 use super::view::ViewArgs;
 use crate::archive::{Archive, DiskInfo};
 use crate::device::{SharedSource, open_source};
-use crate::error::{Error, Result};
-use crate::ops::lost::{LostRange, lost};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ops::damage::name_files;
 use crate::ops::pipeline::default_threads;
-use crate::ops::stream::Outcome;
+use crate::ops::second::second_opinion;
+use crate::ops::stream::{Damage, Outcome};
 use crate::ops::verify::{Comparison, VerifyOptions, compare, verify};
 use crate::ops::view::View;
 use crate::units::{ByteRange, human_bytes};
@@ -68,6 +70,9 @@ pub fn run(args: &VerifyArgs, console: &Console) -> Result<Exit> {
         }
         None => check_volumes(args, &view, console)?,
     };
+    if args.second_opinion {
+        second(args, &view, console)?;
+    }
     Ok(exit)
 }
 
@@ -79,7 +84,7 @@ struct SummaryRow<'a> {
     records: u64,
     checked_bytes: u64,
     digest: Option<&'a str>,
-    lost: &'a [LostRange],
+    damage: &'a [Damage],
     compared_with: Option<String>,
     comparison: Option<&'a Comparison>,
     unreadable_bytes: u64,
@@ -88,10 +93,12 @@ struct SummaryRow<'a> {
 }
 
 fn check_archive(args: &VerifyArgs, archive: &Arc<Archive>, console: &Console) -> Result<Exit> {
-    let options = VerifyOptions { threads: args.threads.unwrap_or_else(default_threads) };
+    let options = VerifyOptions {
+        threads: args.threads.unwrap_or_else(default_threads),
+    };
     let source = archive.source().clone();
     let started = Instant::now();
-    let (outcome, comparison) = match &args.against {
+    let (mut outcome, comparison) = match &args.against {
         None => (verify(source, &options, console)?, None),
         Some(path) => {
             let device = open_source(path, args.view.opening.options())?.source;
@@ -106,18 +113,16 @@ fn check_archive(args: &VerifyArgs, archive: &Arc<Archive>, console: &Console) -
         (_, None) if outcome.damage.is_empty() => "incomplete",
         _ => "damaged",
     };
-    for d in &outcome.damage {
-        let kind = d.record.map_or(String::new(), |k| format!(" ({k} record)"));
-        let n = count(d.to.saturating_sub(d.from), "byte");
-        console.caution("damage", &format!("{}{kind}, {n} at byte {:#x}", d.what, d.from));
-    }
-    let lost = lost(archive, &outcome.damage, console);
-    for l in &lost {
-        console.caution("lost", &l.to_string());
-    }
+    name_files(archive, &mut outcome.damage, console);
+    damage::tell(&outcome.damage, console);
     if let Some(c) = &comparison {
         tell_ranges("differs", "differ from the archive", &c.differing, console);
-        tell_ranges("unreadable", "cannot be read for the comparison", &c.unreadable, console);
+        tell_ranges(
+            "unreadable",
+            "cannot be read for the comparison",
+            &c.unreadable,
+            console,
+        );
     }
     let unreadable = outcome.totals.map_or(0, |t| t.unreadable_bytes);
     if unreadable > 0 {
@@ -138,7 +143,7 @@ fn check_archive(args: &VerifyArgs, archive: &Arc<Archive>, console: &Console) -
                 records: outcome.records,
                 checked_bytes: outcome.checked_bytes,
                 digest: outcome.digest.as_deref(),
-                lost: &lost,
+                damage: &outcome.damage,
                 compared_with: args.against.as_ref().map(|p| p.display().to_string()),
                 comparison: comparison.as_ref(),
                 unreadable_bytes: unreadable,
@@ -151,7 +156,11 @@ fn check_archive(args: &VerifyArgs, archive: &Arc<Archive>, console: &Console) -
         let mut text = verdict(&outcome, state);
         text += &format!("  Time         {}, {speed}/s\n", duration(time));
         if let (Some(c), Some(path)) = (&comparison, &args.against) {
-            let same = if c.is_equal() { "the same" } else { "not the same" };
+            let same = if c.is_equal() {
+                "the same"
+            } else {
+                "not the same"
+            };
             text += &format!(
                 "Compared with {}: {}, {same}\n",
                 safe(&path.display().to_string()),
@@ -161,7 +170,9 @@ fn check_archive(args: &VerifyArgs, archive: &Arc<Archive>, console: &Console) -
         console.put(text.as_bytes())?;
     }
     let differs = comparison.as_ref().is_some_and(|c| !c.differing.is_empty());
-    let gaps = comparison.as_ref().is_some_and(|c| !c.unreadable.is_empty());
+    let gaps = comparison
+        .as_ref()
+        .is_some_and(|c| !c.unreadable.is_empty());
     Ok(match () {
         _ if !outcome.is_sound() || differs => Exit::Mismatch,
         _ if gaps || unreadable > 0 => Exit::Gaps,
@@ -186,10 +197,19 @@ fn verdict(o: &Outcome, state: &str) -> String {
 fn tell_ranges(code: &'static str, what: &str, ranges: &[ByteRange], console: &Console) {
     let most = if console.json() { ranges.len() } else { SHOWN };
     for r in ranges.iter().take(most) {
-        console.caution(code, &format!("{} at byte {:#x} {what}", bytes(r.len()), r.start));
+        console.caution(
+            code,
+            &format!("{} at byte {:#x} {what}", bytes(r.len()), r.start),
+        );
     }
     if ranges.len() > most {
-        console.caution(code, &format!("{} more {what}", count((ranges.len() - most) as u64, "range")));
+        console.caution(
+            code,
+            &format!(
+                "{} more {what}",
+                count((ranges.len() - most) as u64, "range")
+            ),
+        );
     }
 }
 
@@ -206,7 +226,13 @@ fn base(
         None if len >= disk.bytes => None,
         None => {
             let fit = |r: &&crate::archive::Region| r.number != 0 && r.bytes <= len;
-            match disk.regions.iter().filter(fit).collect::<Vec<_>>().as_slice() {
+            match disk
+                .regions
+                .iter()
+                .filter(fit)
+                .collect::<Vec<_>>()
+                .as_slice()
+            {
                 [r] if r.bytes == len || disk.regions.len() == 1 => Some(r.number),
                 _ => {
                     return Err(Error::usage(format!(
@@ -223,9 +249,10 @@ fn base(
     match only {
         None => starts.extend(disk.regions.iter().map(|r| (r.number, r.start))),
         Some(n) => {
-            let region = disk.region(n).filter(|r| r.number != 0).ok_or_else(|| {
-                Error::not_found(format!("The archive has no partition {n}"))
-            })?;
+            let region = disk
+                .region(n)
+                .filter(|r| r.number != 0)
+                .ok_or_else(|| Error::not_found(format!("The archive has no partition {n}")))?;
             // A whole disk was given all the same.
             let whole = len >= disk.bytes && len != region.bytes;
             starts.push((n, if whole { region.start } else { 0 }));
@@ -262,8 +289,7 @@ fn check_volumes(args: &VerifyArgs, view: &View, console: &Console) -> Result<Ex
         let health = health(&volume);
         crate::observe::Observer::end(console);
         let shape = Shape::of_volume(&volume);
-        let facts =
-            Facts::new(p.number, shape, &usage.report, &health, volume.notes(), &[]);
+        let facts = Facts::new(p.number, shape, &usage.report, &health, volume.notes(), &[]);
         checked += usage.report.records.total;
         faults |= facts.has_faults() || !volume.notes().is_empty();
         if console.json() {
@@ -287,9 +313,48 @@ fn check_volumes(args: &VerifyArgs, view: &View, console: &Console) -> Result<Ex
     } else {
         let text = match faults {
             true => "Damaged: see the differences above\n".to_string(),
-            false => format!("Sound: {} agree with $Bitmap\n", count(checked, "file record")),
+            false => format!(
+                "Sound: {} agree with $Bitmap\n",
+                count(checked, "file record")
+            ),
         };
         console.put(text.as_bytes())?;
     }
     Ok(if faults { Exit::Mismatch } else { Exit::Done })
+}
+
+/// Tells what another reader says. It never changes how the run ends.
+fn second(args: &VerifyArgs, view: &View, console: &Console) -> Result<()> {
+    for p in view.partitions.iter().filter(|p| p.is_ntfs) {
+        if args.partition.is_some_and(|n| n != p.number) {
+            continue;
+        }
+        let opinion = match p.volume().and_then(|v| second_opinion(&v, console)) {
+            Ok(o) => o,
+            Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+            Err(e) => {
+                console.caution("second-opinion", &format!("Partition {}: {e}", p.number));
+                continue;
+            }
+        };
+        if console.json() {
+            let row = serde_json::json!({ "partition": p.number, "opinion": opinion });
+            console.row("second_opinion", &row)?;
+            continue;
+        }
+        let mut text = format!(
+            "Second opinion on partition {} ({}): {} compared, {} agree, {} differ, {} not read by it\n",
+            p.number,
+            opinion.reader,
+            count(opinion.records, "file record"),
+            opinion.agreed,
+            opinion.differed,
+            opinion.not_read
+        );
+        for d in &opinion.differences {
+            text += &format!("  {}\n", safe(d));
+        }
+        console.put(text.as_bytes())?;
+    }
+    Ok(())
 }

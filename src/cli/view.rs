@@ -32,7 +32,11 @@ pub struct ViewArgs {
 impl Opening {
     /// For a job that reads all of it, or that meets bad sectors.
     pub fn options(&self) -> OpenOptions {
-        OpenOptions { live: self.live, mapped: false, sector_size: self.sector_size }
+        OpenOptions {
+            live: self.live,
+            mapped: false,
+            sector_size: self.sector_size,
+        }
     }
 
     /// Opens a path and says what was noticed.

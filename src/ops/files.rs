@@ -26,7 +26,9 @@ pub fn files_behind(
     let tree = Tree::new(volume);
     let mut out = vec![Vec::new(); ranges.len()];
     // One scan tells whether anybody owns anything; the few ranges are then told apart.
-    let Ok(found) = owners(volume, &all, observer) else { return out };
+    let Ok(found) = owners(volume, &all, observer) else {
+        return out;
+    };
     if found.is_empty() {
         return out;
     }
@@ -47,8 +49,16 @@ pub fn files_behind(
 }
 
 /// True when the stream has one of these clusters.
-fn owns(volume: &Volume, record: RecordNo, type_code: u32, name: &str, wanted: &Range<u64>) -> bool {
-    let Ok(file) = volume.file(record) else { return true };
+fn owns(
+    volume: &Volume,
+    record: RecordNo,
+    type_code: u32,
+    name: &str,
+    wanted: &Range<u64>,
+) -> bool {
+    let Ok(file) = volume.file(record) else {
+        return true;
+    };
     let utf16: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
     match file.stream(type_code, &utf16) {
         Some(FileStream::NonResident(joined)) => joined
@@ -64,9 +74,10 @@ fn owns(volume: &Volume, record: RecordNo, type_code: u32, name: &str, wanted: &
 }
 
 fn describe(tree: &Tree<'_>, owner: &crate::volume::Owner, range: &ByteRange) -> String {
-    let path = tree
-        .path_of(owner.record)
-        .map_or_else(|_| format!("<mft {}>", owner.record), |p| Escaped(&p).to_string());
+    let path = tree.path_of(owner.record).map_or_else(
+        |_| format!("<mft {}>", owner.record),
+        |p| Escaped(&p).to_string(),
+    );
     let mut text = path;
     if !owner.name.is_empty() && owner.name != "$I30" {
         text.push(':');
@@ -77,8 +88,12 @@ fn describe(tree: &Tree<'_>, owner: &crate::volume::Owner, range: &ByteRange) ->
         text.push_str(&format!(" ({kind})"));
     }
     if !owner.records.is_empty() {
-        let records: Vec<String> =
-            owner.records.iter().take(8).map(|r| format!("{} to {}", r.start, r.end - 1)).collect();
+        let records: Vec<String> = owner
+            .records
+            .iter()
+            .take(8)
+            .map(|r| format!("{} to {}", r.start, r.end - 1))
+            .collect();
         text.push_str(&format!(" (file records {})", records.join(", ")));
     }
     let _ = range;
@@ -106,10 +121,18 @@ pub fn skip_clusters(
             Skip::Vss => shadow_files(&tree),
         };
         for path in paths {
-            let Ok(parsed) = VolumePath::parse(&path) else { continue };
-            let Ok(found) = tree.lookup(&parsed) else { continue };
-            let Ok(file) = volume.file(found.file.record) else { continue };
-            let Some(FileStream::NonResident(joined)) = file.stream(DATA, &[]) else { continue };
+            let Ok(parsed) = VolumePath::parse(&path) else {
+                continue;
+            };
+            let Ok(found) = tree.lookup(&parsed) else {
+                continue;
+            };
+            let Ok(file) = volume.file(found.file.record) else {
+                continue;
+            };
+            let Some(FileStream::NonResident(joined)) = file.stream(DATA, &[]) else {
+                continue;
+            };
             let mut taken = 0;
             for lcns in joined.map.as_slice().iter().filter_map(|e| e.lcns()) {
                 let n = lcns.end.min(limit).saturating_sub(lcns.start);
@@ -140,7 +163,9 @@ const SHADOW: &[u8] = b"{3808876b-c176-4e48-b7ae-04046e6cc752}";
 fn shadow_files(tree: &Tree<'_>) -> Vec<Vec<u8>> {
     let dir = b"/System Volume Information";
     let found = VolumePath::parse(dir).and_then(|p| tree.lookup(&p));
-    let Ok(list) = found.and_then(|f| tree.list(f.file.record)) else { return Vec::new() };
+    let Ok(list) = found.and_then(|f| tree.list(f.file.record)) else {
+        return Vec::new();
+    };
     list.entries
         .iter()
         .filter(|e| {

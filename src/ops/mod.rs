@@ -1,15 +1,16 @@
 //! Floor 3: whole jobs, one file per verb. Nothing here prints, exits or asks.
 
 pub mod cat;
+pub mod damage;
 pub mod diff;
 pub mod extract;
 pub mod files;
 pub mod image;
-pub mod lost;
 pub mod ls;
 pub mod pipeline;
 pub mod report;
 pub mod restore;
+pub mod second;
 pub mod stream;
 pub mod verify;
 pub mod view;

@@ -100,7 +100,10 @@ impl Report {
                 number: r.region.number,
                 usage: r.ntfs.as_ref().map(|n| n.usage.clone()),
                 health: r.ntfs.as_ref().map(|n| n.health.clone()),
-                notes: r.ntfs.as_ref().map_or_else(Vec::new, |n| n.volume.notes().to_vec()),
+                notes: r
+                    .ntfs
+                    .as_ref()
+                    .map_or_else(Vec::new, |n| n.volume.notes().to_vec()),
                 skipped: r.ntfs.as_ref().map_or_else(Vec::new, |n| n.skipped.clone()),
             })
             .collect();

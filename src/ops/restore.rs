@@ -39,15 +39,31 @@ impl RestorePlan {
         let sector_bytes = disk.sector_bytes;
         let Some(number) = partition else {
             let regions = disk.regions.iter().map(|r| (r.clone(), r.start)).collect();
-            return Ok(Self { regions, bytes: disk.bytes, sector_bytes });
+            return Ok(Self {
+                regions,
+                bytes: disk.bytes,
+                sector_bytes,
+            });
         };
-        let region = disk.region(number).filter(|r| r.number != 0).ok_or_else(|| {
-            let have: Vec<String> =
-                disk.regions.iter().map(|r| r.number).filter(|&n| n != 0).map(|n| n.to_string()).collect();
-            Error::not_found(format!("The archive has no partition {number}"))
-                .hint(format!("it has {}", have.join(", ")))
-        })?;
-        Ok(Self { regions: vec![(region.clone(), 0)], bytes: region.bytes, sector_bytes })
+        let region = disk
+            .region(number)
+            .filter(|r| r.number != 0)
+            .ok_or_else(|| {
+                let have: Vec<String> = disk
+                    .regions
+                    .iter()
+                    .map(|r| r.number)
+                    .filter(|&n| n != 0)
+                    .map(|n| n.to_string())
+                    .collect();
+                Error::not_found(format!("The archive has no partition {number}"))
+                    .hint(format!("it has {}", have.join(", ")))
+            })?;
+        Ok(Self {
+            regions: vec![(region.clone(), 0)],
+            bytes: region.bytes,
+            sector_bytes,
+        })
     }
 
     /// Refuses a target that cannot take it.
@@ -139,9 +155,15 @@ pub fn restore<R: Input + Send>(
         options,
         target,
         held: Mutex::new(starts.map(|at| (at, None)).collect()),
-        touched: options.zero_free.then(|| Mutex::new(ClusterSet::new(target.len() / unit))),
+        touched: options
+            .zero_free
+            .then(|| Mutex::new(ClusterSet::new(target.len() / unit))),
         written: Mutex::default(),
-        counters: Mutex::new(Counters { written: 0, unreadable: 0, skipped: 0 }),
+        counters: Mutex::new(Counters {
+            written: 0,
+            unreadable: 0,
+            skipped: 0,
+        }),
     };
     if !target.is_fresh() {
         for &at in lock(&job.held).keys() {
@@ -151,7 +173,9 @@ pub fn restore<R: Input + Send>(
         }
         target.sync()?;
     }
-    let outcome = reader.run(options.threads, observer, |header, raw| job.put(header, raw))?;
+    let outcome = reader.run(options.threads, observer, |header, raw| {
+        job.put(header, raw)
+    })?;
     let damaged = outcome.damage.iter().any(|d| d.loses_data);
     let complete = outcome.totals.is_some() && !damaged;
     if complete || options.partial {
@@ -186,8 +210,11 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Job<'_> {
     fn put(&self, header: &Header, raw: &[u8]) -> Result<()> {
-        let Some((region, base)) =
-            self.plan.regions.iter().find(|(r, _)| r.number == header.region)
+        let Some((region, base)) = self
+            .plan
+            .regions
+            .iter()
+            .find(|(r, _)| r.number == header.region)
         else {
             return Ok(());
         };
@@ -268,7 +295,11 @@ impl Job<'_> {
     }
 
     fn zero(&self, place: u64, len: u64) -> Result<()> {
-        if self.target.is_fresh() { Ok(()) } else { self.target.zero_at(place, len) }
+        if self.target.is_fresh() {
+            Ok(())
+        } else {
+            self.target.zero_at(place, len)
+        }
     }
 
     fn release_first_sectors(&self) -> Result<()> {
@@ -301,15 +332,22 @@ impl Job<'_> {
                 buf.resize(total as usize, 0);
                 let mut at = 0;
                 for &(place, len) in &runs {
-                    self.target.read_at(place, &mut buf[at..at + len as usize])?;
+                    self.target
+                        .read_at(place, &mut buf[at..at + len as usize])?;
                     at += len as usize;
                 }
-                Ok((total, (*blake3::hash(buf).as_bytes() != digest).then_some(runs)))
+                Ok((
+                    total,
+                    (*blake3::hash(buf).as_bytes() != digest).then_some(runs),
+                ))
             },
             |(total, bad)| {
                 observer.advance(total);
                 for (start, len) in bad.into_iter().flatten() {
-                    mismatches.push(ByteRange { start, end: start + len });
+                    mismatches.push(ByteRange {
+                        start,
+                        end: start + len,
+                    });
                 }
                 Ok(())
             },
@@ -321,7 +359,8 @@ impl Job<'_> {
 
 impl Written {
     fn push(&mut self, digest: &[u8; 32], runs: &[(u64, u64)]) {
-        self.list.extend_from_slice(&(runs.len() as u32).to_le_bytes());
+        self.list
+            .extend_from_slice(&(runs.len() as u32).to_le_bytes());
         self.list.extend_from_slice(digest);
         for (start, len) in runs {
             self.list.extend_from_slice(&start.to_le_bytes());
@@ -337,7 +376,10 @@ impl Written {
         for _ in 0..u32::from_le_bytes(*n) {
             let (start, t) = tail.split_first_chunk::<8>()?;
             let (len, t) = t.split_first_chunk::<4>()?;
-            runs.push((u64::from_le_bytes(*start), u64::from(u32::from_le_bytes(*len))));
+            runs.push((
+                u64::from_le_bytes(*start),
+                u64::from(u32::from_le_bytes(*len)),
+            ));
             tail = t;
         }
         *rest = tail;
@@ -355,7 +397,10 @@ fn zero_the_rest(
 ) -> Result<()> {
     let end = plan.bytes / unit;
     let mut at = 0;
-    observer.begin("zero free clusters", Some((end - touched.count_in(0..end)) * unit));
+    observer.begin(
+        "zero free clusters",
+        Some((end - touched.count_in(0..end)) * unit),
+    );
     for r in touched.runs(0..end).chain(std::iter::once(end..end)) {
         while at < r.start {
             if observer.cancelled() {
@@ -379,7 +424,10 @@ pub fn refuse_incomplete(head: &Head, complete: bool, partial: bool) -> Result<(
     }
     Err(Error::new(
         ErrorKind::Incomplete,
-        format!("The archive of {} is not complete: it has no end", head.source.path),
+        format!(
+            "The archive of {} is not complete: it has no end",
+            head.source.path
+        ),
     )
     .hint("--partial restores what is there"))
 }

@@ -27,6 +27,8 @@ pub struct Damage {
     pub ranges: Vec<ByteRange>,
     /// True when bytes of the source are lost, not only redundancy.
     pub loses_data: bool,
+    /// Files that are hit, by path; filled in by [`name_files`](super::damage::name_files).
+    pub files: Vec<String>,
 }
 
 /// What reading the stream came to.
@@ -163,6 +165,7 @@ impl<R: Input + Send> StreamReader<R> {
                         region: None,
                         ranges: Vec::new(),
                         loses_data: false,
+                        files: Vec::new(),
                     });
                     Ok(Checked::Fine(header, keep, dirt))
                 }
@@ -205,7 +208,12 @@ impl<R: Input + Send> StreamReader<R> {
         }
         match self.walker.step()? {
             None => Ok(None),
-            Some(Found::Lost { from, to, records, why }) => Ok(Some(Item::Damage(Damage {
+            Some(Found::Lost {
+                from,
+                to,
+                records,
+                why,
+            }) => Ok(Some(Item::Damage(Damage {
                 from,
                 to,
                 what: match records {
@@ -216,6 +224,7 @@ impl<R: Input + Send> StreamReader<R> {
                 region: None,
                 ranges: Vec::new(),
                 loses_data: true,
+                files: Vec::new(),
             }))),
             Some(Found::Record(header)) => {
                 if header.kind != Kind::Tail {
@@ -248,6 +257,7 @@ impl<R: Input + Send> StreamReader<R> {
             region: None,
             ranges: Vec::new(),
             loses_data: false,
+            files: Vec::new(),
         });
     }
 
@@ -266,6 +276,7 @@ impl<R: Input + Send> StreamReader<R> {
                 region: None,
                 ranges: Vec::new(),
                 loses_data: true,
+                files: Vec::new(),
             });
         }
     }
@@ -290,11 +301,15 @@ fn check(
                 true => header
                     .byte_runs()
                     .into_iter()
-                    .map(|(start, len, _)| ByteRange { start, end: start + len })
+                    .map(|(start, len, _)| ByteRange {
+                        start,
+                        end: start + len,
+                    })
                     .collect(),
                 false => Vec::new(),
             },
             loses_data: data && lost,
+            files: Vec::new(),
         })
     };
     if header.kind == Kind::Tail {
@@ -302,11 +317,14 @@ fn check(
         return Ok(());
     }
     match body {
-        Body::Short => {
-            Err(damage(format!("The stream ends inside a {} record", header.kind.name()), true))
-        }
+        Body::Short => Err(damage(
+            format!("The stream ends inside a {} record", header.kind.name()),
+            true,
+        )),
         Body::Whole | Body::DirtyPadding => {
-            unpacker.unpack(header, stored, raw).map_err(|e| damage(e.message().into(), true))?;
+            unpacker
+                .unpack(header, stored, raw)
+                .map_err(|e| damage(e.message().into(), true))?;
             if header.kind == Kind::Pad && raw.iter().any(|&b| b != 0) {
                 return Err(damage("Pad record is not zero".into(), false));
             }

@@ -24,7 +24,9 @@ pub fn verify(
     let name = archive.name().to_string();
     let mut reader = StreamReader::new(Forward::new(archive, 0));
     reader.begin().map_err(|e| e.of(&*name))?;
-    let outcome = reader.run(options.threads, observer, |_, _| Ok(())).map_err(|e| e.of(&*name))?;
+    let outcome = reader
+        .run(options.threads, observer, |_, _| Ok(()))
+        .map_err(|e| e.of(&*name))?;
     observer.end();
     Ok(outcome)
 }
@@ -96,14 +98,20 @@ fn compare_record(
         };
         let place = base + start;
         if place + len > device.len() {
-            unreadable.push(ByteRange { start: place, end: place + len });
+            unreadable.push(ByteRange {
+                start: place,
+                end: place + len,
+            });
             continue;
         }
         buf.resize(len as usize, 0);
         match device.read_at(place, &mut buf) {
             Ok(()) => {}
             Err(e) if e.kind() == crate::error::ErrorKind::Unreadable => {
-                unreadable.push(ByteRange { start: place, end: place + len });
+                unreadable.push(ByteRange {
+                    start: place,
+                    end: place + len,
+                });
                 continue;
             }
             Err(e) => return Err(e),
@@ -121,13 +129,18 @@ fn compare_record(
                 };
                 if !same {
                     let s = place + (i * unit) as u64;
-                    differing.push(ByteRange { start: s, end: s + part.len() as u64 });
+                    differing.push(ByteRange {
+                        start: s,
+                        end: s + part.len() as u64,
+                    });
                 }
             }
             join(&mut differing);
         }
     }
-    let mut r = result.lock().map_err(|_| Error::usage("A worker stopped"))?;
+    let mut r = result
+        .lock()
+        .map_err(|_| Error::usage("A worker stopped"))?;
     r.compared_bytes += compared;
     r.differing.extend(differing);
     r.unreadable.extend(unreadable);

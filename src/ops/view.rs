@@ -138,16 +138,23 @@ impl View {
     /// The partition with this number, or the only one that holds NTFS.
     pub fn partition(&self, number: Option<u16>) -> Result<&Partition> {
         let numbers = || {
-            let all: Vec<String> =
-                self.partitions.iter().map(|p| format!("p{}: {}", p.number, p.content)).collect();
+            let all: Vec<String> = self
+                .partitions
+                .iter()
+                .map(|p| format!("p{}: {}", p.number, p.content))
+                .collect();
             all.join(", ")
         };
         if let Some(n) = number {
-            return self.partitions.iter().find(|p| p.number == n).ok_or_else(|| {
-                Error::not_found(format!("There is no partition {n}"))
-                    .of(self.source.name())
-                    .hint(format!("there are {}", numbers()))
-            });
+            return self
+                .partitions
+                .iter()
+                .find(|p| p.number == n)
+                .ok_or_else(|| {
+                    Error::not_found(format!("There is no partition {n}"))
+                        .of(self.source.name())
+                        .hint(format!("there are {}", numbers()))
+                });
         }
         let mut ntfs = self.partitions.iter().filter(|p| p.is_ntfs);
         match (ntfs.next(), ntfs.next(), self.partitions.as_slice()) {
@@ -158,7 +165,10 @@ impl View {
                 .hint(format!("there are {}", numbers()))),
             (Some(_), Some(_), _) => Err(Error::usage("There are several NTFS partitions")
                 .of(self.source.name())
-                .hint(format!("put pN: in front of the path; there are {}", numbers()))),
+                .hint(format!(
+                    "put pN: in front of the path; there are {}",
+                    numbers()
+                ))),
         }
     }
 }

@@ -140,6 +140,11 @@ impl MarkedRecords {
         Self { used, known }
     }
 
+    /// True when it calls a record used.
+    pub fn is_used(&self, record: RecordNo) -> bool {
+        self.used.contains(record.0)
+    }
+
     /// True when it calls a record free.
     pub fn is_free(&self, record: RecordNo) -> bool {
         record.0 < self.known && !self.used.contains(record.0)

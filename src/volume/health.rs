@@ -8,7 +8,7 @@ use super::logfile::LogState;
 use super::open::Volume;
 use super::path::VolumePath;
 use super::tree::Tree;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::units::RecordNo;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 const BAD_CLUSTERS: RecordNo = RecordNo(8);
 /// `$Bad`, UTF-16.
 const BAD: &[u8] = b"$\0B\0a\0d\0";
+/// Records that every `$MFTMirr` has.
+const MIRRORED: u64 = 4;
 /// The volume flags that have names.
 const FLAGS: [(u16, &str); 8] = [
     (0x0001, "dirty"),
@@ -47,6 +49,8 @@ pub struct Health {
     pub bad_clusters: Option<u64>,
     /// The copy of the boot sector behind the last cluster.
     pub backup_boot: BackupBoot,
+    /// The copy of the first records.
+    pub mft_mirror: MftMirror,
 }
 
 /// What `hiberfil.sys` says.
@@ -85,6 +89,24 @@ pub enum BackupBoot {
     },
 }
 
+/// `$MFTMirr`, the copy of the first four file records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum MftMirror {
+    /// Every byte is the same.
+    Same,
+    /// These records are not the same; either copy may be the damaged one.
+    Differs {
+        /// Their numbers.
+        records: Vec<u64>,
+    },
+    /// It cannot be compared.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+}
+
 /// Finds out the state of a volume. Never fails.
 pub fn health(volume: &Volume) -> Health {
     let info = volume.info();
@@ -104,6 +126,8 @@ pub fn health(volume: &Volume) -> Health {
         log: LogState::read(volume),
         bad_clusters: bad_clusters(volume),
         backup_boot: backup_boot(volume),
+        mft_mirror: mft_mirror(volume)
+            .unwrap_or_else(|e| MftMirror::Unknown { why: e.to_string() }),
     }
 }
 
@@ -160,6 +184,26 @@ fn backup_boot(volume: &Volume) -> BackupBoot {
         },
         Err(e) => BackupBoot::Wrong { why: e.to_string() },
     }
+}
+
+fn mft_mirror(volume: &Volume) -> Result<MftMirror> {
+    let g = volume.geometry();
+    let start = g.cluster_offset(g.mftmirr_lcn).ok_or_else(|| {
+        let found = g.mftmirr_lcn;
+        Error::damaged(format!("Found cluster {found} as place of $MFTMirr"))
+    })?;
+    let mut copy = vec![0; g.record_size as usize];
+    let mut records = Vec::new();
+    for n in 0..MIRRORED {
+        volume.read_at(start + n * u64::from(g.record_size), &mut copy)?;
+        if *copy != *volume.raw_record(RecordNo(n))? {
+            records.push(n);
+        }
+    }
+    Ok(match records.is_empty() {
+        true => MftMirror::Same,
+        false => MftMirror::Differs { records },
+    })
 }
 
 /// The first field of two geometries that is not the same.

@@ -76,17 +76,15 @@ impl Volume {
         }
         for (geometry, at) in candidates {
             notes.clear();
-            match attempt(&source, geometry, geometry.mftmirr_lcn, &mut notes) {
-                Ok((medium, mft)) => {
-                    if at != 0 {
-                        let what = format!("The backup boot sector at byte {at:#x} is used");
-                        notes.insert(0, Finding::survived("boot-sector", &what, &reason));
-                    }
-                    let what = "File record 0 is read from $MFTMirr";
-                    notes.insert(0, Finding::survived("mft-mirror", what, &reason));
-                    return Ok(Self::finish(medium, mft, notes));
+            let mirror = geometry.mftmirr_lcn;
+            if let Ok((medium, mft)) = attempt(&source, geometry, mirror, &mut notes) {
+                if at != 0 {
+                    let what = format!("The backup boot sector at byte {at:#x} is used");
+                    notes.insert(0, Finding::survived("boot-sector", &what, &reason));
                 }
-                Err(_) => {}
+                let what = "File record 0 is read from $MFTMirr";
+                notes.insert(0, Finding::survived("mft-mirror", what, &reason));
+                return Ok(Self::finish(medium, mft, notes));
             }
         }
         Err(reason

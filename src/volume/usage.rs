@@ -23,7 +23,8 @@ pub struct NamedRange {
 /// Ranges of clusters: all counted, the first [`LIST_CAP`] listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeList {
-    /// Clusters of all ranges.
+    /// Clusters of all ranges; of overlapping ranges of several owners each counts,
+    /// but in [`Differences::owned_free`] once.
     pub clusters: u64,
     /// How many ranges.
     pub ranges: u64,

@@ -86,15 +86,23 @@ pub fn analyse(volume: &Volume, observer: &dyn Observer) -> Result<Usage> {
     report.bad_clusters = bad.count();
 
     let mut unowned = kept.without(&owned).without(&unknown);
+    let mut extra = owned.without(&kept);
+    // Two owners of the same free clusters listed them twice.
+    report.differences.owned_free.clusters = extra.count();
+    kept.union(&owned);
+    drop(owned);
     let boot = 0..BOOT_AREA.div_ceil(volume.geometry().cluster_size.into());
-    owned.insert(boot.clone());
-    unowned.remove(boot);
+    unowned.remove(boot.clone());
+    for n in boot.start..boot.end.min(limit) {
+        if !kept.contains(n) {
+            kept.insert(n..n + 1);
+            extra.insert(n..n + 1);
+        }
+    }
     for r in unowned.runs(0..limit) {
         let list = &mut report.differences.used_unowned;
         list.push(r.start, r.end - r.start, None);
     }
-    let extra = owned.without(&kept);
-    kept.union(&owned);
     report.kept_clusters = kept.count();
     for (i, t) in types.iter_mut().enumerate() {
         t.type_code = i as u32 * 16;
@@ -164,6 +172,15 @@ impl<'v> Batch<'v> {
     fn take(&mut self, scanned: Scanned<'_>) {
         match scanned {
             Scanned::Record(view) if view.in_use() => self.record(&view),
+            Scanned::Free(number) if self.marked.is_used(number) => {
+                self.records.total += 1;
+                self.records.bad += 1;
+                self.bad_records.push(|| BadRecord {
+                    record: number,
+                    offset: self.volume.record_offset(number),
+                    why: "Found no record, but the bitmap of the MFT calls it used".to_owned(),
+                });
+            }
             Scanned::Record(_) | Scanned::Free(_) => {
                 self.records.total += 1;
                 self.records.free += 1;
@@ -267,6 +284,10 @@ impl<'v> Batch<'v> {
             let Place::At(lcn) = e.place else {
                 continue;
             };
+            if e.len.0 > self.limit {
+                let fault = Fault::new(FaultKind::RunLength, pairs, e.len.0, self.limit);
+                return self.bad_attribute(view, fault);
+            }
             let (first, end) = (lcn.0, lcn.0 + e.len.0);
             let inside = end.min(self.limit);
             if inside < end {

@@ -149,3 +149,94 @@ pub fn volume_source(name: &str, at: Option<(u64, u64)>) -> Option<SharedSource>
         None => source,
     })
 }
+
+fn testdata_bytes(file: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata")
+        .join(file);
+    fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A text file of `testdata/`.
+pub fn testdata_text(file: &str) -> String {
+    String::from_utf8(testdata_bytes(file)).unwrap()
+}
+
+/// A volume of `testdata/`, unpacked into memory.
+pub fn testdata(name: &str) -> Vec<u8> {
+    let packed = testdata_bytes(&format!("{name}.img.zst"));
+    let dictionary = testdata_bytes("upcase.dict");
+    let mut out = Vec::new();
+    let mut input = zstd::Decoder::with_dictionary(&packed[..], &dictionary).unwrap();
+    input.read_to_end(&mut out).unwrap();
+    out
+}
+
+/// A source of described pieces; zero everywhere else.
+pub struct Sparse {
+    len: u64,
+    /// By offset, without overlaps.
+    pieces: Vec<(u64, Vec<u8>)>,
+}
+
+impl Sparse {
+    /// `NAME.sparse.zst` of `testdata/`; its README tells the form.
+    pub fn testdata(name: &str) -> SharedSource {
+        let packed = testdata_bytes(&format!("{name}.sparse.zst"));
+        let dictionary = testdata_bytes("upcase.dict");
+        let mut input = zstd::Decoder::with_dictionary(&packed[..], &dictionary).unwrap();
+        let mut all = Vec::new();
+        input.read_to_end(&mut all).unwrap();
+        let number = |at: usize| u64::from_le_bytes(all[at..at + 8].try_into().unwrap());
+        assert_eq!(&all[..8], b"NTBKSPRS");
+        let (len, mut at, mut pieces) = (number(8), 16, Vec::new());
+        while at < all.len() {
+            let (offset, n) = (number(at), number(at + 8) as usize);
+            pieces.push((offset, all[at + 16..at + 16 + n].to_vec()));
+            at += 16 + n;
+        }
+        Arc::new(Self { len, pieces })
+    }
+}
+
+impl Source for Sparse {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn sector_size(&self) -> u32 {
+        512
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        buf.fill(0);
+        let end = offset + buf.len() as u64;
+        let from = self
+            .pieces
+            .partition_point(|(at, bytes)| at + bytes.len() as u64 <= offset);
+        for (at, bytes) in &self.pieces[from..] {
+            if *at >= end {
+                break;
+            }
+            let (first, last) = (offset.max(*at), end.min(at + bytes.len() as u64));
+            buf[(first - offset) as usize..(last - offset) as usize]
+                .copy_from_slice(&bytes[(first - at) as usize..(last - at) as usize]);
+        }
+        Ok(())
+    }
+    fn name(&self) -> &str {
+        "sparse"
+    }
+}
+
+/// Every image in `testdata/`, by name.
+pub fn testdata_names() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let names = fs::read_dir(folder).unwrap().flatten();
+    let mut names: Vec<String> = names
+        .filter_map(|e| {
+            let name = e.file_name();
+            Some(name.to_str()?.strip_suffix(".img.zst")?.to_owned())
+        })
+        .collect();
+    names.sort();
+    names
+}

@@ -59,7 +59,8 @@ impl Hashers {
     /// The next bytes of the source.
     pub fn feed(&self, bytes: &Arc<Vec<u8>>) -> Result<()> {
         for (kind, tx, _) in &self.workers {
-            tx.send(bytes.clone()).map_err(|_| Error::usage(format!("{} stopped", kind.name())))?;
+            tx.send(bytes.clone())
+                .map_err(|_| Error::usage(format!("{} stopped", kind.name())))?;
         }
         Ok(())
     }

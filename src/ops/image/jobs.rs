@@ -77,13 +77,27 @@ impl<'a> Jobs<'a> {
             if k.region.number == 0 {
                 stretches.extend(gaps.iter().map(|g| (i, *g)));
             } else {
-                stretches.push((i, ByteRange { start: 0, end: k.region.bytes }));
+                stretches.push((
+                    i,
+                    ByteRange {
+                        start: 0,
+                        end: k.region.bytes,
+                    },
+                ));
             }
         }
         let start_of = |&(i, r): &(usize, ByteRange)| regions[i].region.start + r.start;
         stretches.sort_by_key(start_of);
         let at = stretches.first().map_or(0, |s| s.1.start);
-        Self { regions, cell, every, mft: MftJobs::default(), stretches, stretch: 0, at }
+        Self {
+            regions,
+            cell,
+            every,
+            mft: MftJobs::default(),
+            stretches,
+            stretch: 0,
+            at,
+        }
     }
 
     fn next_mft(&mut self) -> Option<Job> {
@@ -95,7 +109,11 @@ impl<'a> Jobs<'a> {
             let mut left = MFT_STEP;
             while let Some(&(start, len)) = kept.keep.mft().get(m.extent) {
                 let n = (len - m.within).min(left);
-                pieces.push(Piece { start: start + m.within, len: n, kind: RunKind::Data });
+                pieces.push(Piece {
+                    start: start + m.within,
+                    len: n,
+                    kind: RunKind::Data,
+                });
                 left -= n;
                 m.within += n;
                 m.done += n;
@@ -108,9 +126,16 @@ impl<'a> Jobs<'a> {
                 }
             }
             if !pieces.is_empty() {
-                return Some(Job { region: m.region, kind: JobKind::Mft { first }, pieces });
+                return Some(Job {
+                    region: m.region,
+                    kind: JobKind::Mft { first },
+                    pieces,
+                });
             }
-            *m = MftJobs { region: m.region + 1, ..MftJobs::default() };
+            *m = MftJobs {
+                region: m.region + 1,
+                ..MftJobs::default()
+            };
         }
     }
 
@@ -128,11 +153,18 @@ impl<'a> Jobs<'a> {
             }
             let cell = self.at / self.cell;
             let end = ((cell + 1) * self.cell).min(stretch.end);
-            let span = ByteRange { start: self.at, end };
+            let span = ByteRange {
+                start: self.at,
+                end,
+            };
             self.at = end;
             let pieces = keep.pieces(span.start, span.end);
             if self.every || !pieces.is_empty() {
-                return Some(Job { region, kind: JobKind::Cell { cell, span }, pieces });
+                return Some(Job {
+                    region,
+                    kind: JobKind::Cell { cell, span },
+                    pieces,
+                });
             }
         }
     }

@@ -73,7 +73,14 @@ impl Keep {
             wanted.remove(r);
         }
         wanted.remove(grains_end / grain..u64::MAX);
-        Self { grain, grains_end, len, data: Some(wanted), skipped, mft: extents }
+        Self {
+            grain,
+            grains_end,
+            len,
+            data: Some(wanted),
+            skipped,
+            mft: extents,
+        }
     }
 
     /// Extents that go into Mft records, in the order of the stream: `(start,
@@ -103,7 +110,9 @@ impl Keep {
 
     /// Number of stretches of neighbouring kept clusters.
     pub fn extents(&self) -> u64 {
-        self.data.as_ref().map_or(1, |d| d.runs(0..u64::MAX).count() as u64)
+        self.data
+            .as_ref()
+            .map_or(1, |d| d.runs(0..u64::MAX).count() as u64)
             + self.mft.len() as u64
     }
 
@@ -113,7 +122,11 @@ impl Keep {
         let mut out = Vec::new();
         let Some(data) = &self.data else {
             if from < to {
-                out.push(Piece { start: from, len: to - from, kind: RunKind::Data });
+                out.push(Piece {
+                    start: from,
+                    len: to - from,
+                    kind: RunKind::Data,
+                });
             }
             return out;
         };
@@ -123,12 +136,19 @@ impl Keep {
             let mut add = |r: std::ops::Range<u64>, kind| {
                 let start = (r.start * self.grain).max(from);
                 let end = (r.end * self.grain).min(stop);
-                out.push(Piece { start, len: end - start, kind });
+                out.push(Piece {
+                    start,
+                    len: end - start,
+                    kind,
+                });
             };
-            data.runs(grains.clone()).for_each(|r| add(r, RunKind::Data));
+            data.runs(grains.clone())
+                .for_each(|r| add(r, RunKind::Data));
             let plain = self.skipped.limit() == 0;
             if !plain {
-                self.skipped.runs(grains).for_each(|r| add(r, RunKind::Skipped));
+                self.skipped
+                    .runs(grains)
+                    .for_each(|r| add(r, RunKind::Skipped));
                 out.sort_by_key(|p| p.start);
             }
         }
@@ -136,7 +156,11 @@ impl Keep {
         if tail < to {
             match out.last_mut() {
                 Some(p) if p.kind == RunKind::Data && p.start + p.len == tail => p.len += to - tail,
-                _ => out.push(Piece { start: tail, len: to - tail, kind: RunKind::Data }),
+                _ => out.push(Piece {
+                    start: tail,
+                    len: to - tail,
+                    kind: RunKind::Data,
+                }),
             }
         }
         out
@@ -161,7 +185,9 @@ impl Keep {
         let mut put = |n: u64| {
             h.update(&n.to_le_bytes());
         };
-        [self.grain, self.grains_end, self.len].into_iter().for_each(&mut put);
+        [self.grain, self.grains_end, self.len]
+            .into_iter()
+            .for_each(&mut put);
         for &(a, b) in &self.mft {
             put(a);
             put(b);
@@ -197,7 +223,14 @@ mod tests {
             set(100, &[30..35, 22..23]),
             [(22, 2), (23, 4), (90, 1 << 40)],
         );
-        assert_eq!(k.mft(), [(22 * 4096, 2 * 4096), (24 * 4096, 3 * 4096), (90 * 4096, 10 * 4096)]);
+        assert_eq!(
+            k.mft(),
+            [
+                (22 * 4096, 2 * 4096),
+                (24 * 4096, 3 * 4096),
+                (90 * 4096, 10 * 4096)
+            ]
+        );
         let got: Vec<_> = k
             .pieces(0, 100 * 4096 + 512)
             .iter()
@@ -221,7 +254,14 @@ mod tests {
     #[test]
     fn everything_is_one_piece() {
         let k = Keep::everything(5000);
-        assert_eq!(k.pieces(10, 20), [Piece { start: 10, len: 10, kind: RunKind::Data }]);
+        assert_eq!(
+            k.pieces(10, 20),
+            [Piece {
+                start: 10,
+                len: 10,
+                kind: RunKind::Data
+            }]
+        );
         assert_eq!(k.data_bytes(), 5000);
     }
 }

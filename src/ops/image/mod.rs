@@ -100,15 +100,25 @@ pub fn image(
     } else {
         let file = PartialFile::create(&path, options.force)?;
         let id = new_id()?;
-        (Writer::create(file, id, &plan.head(id, options), &plan.disk)?, 0)
+        (
+            Writer::create(file, id, &plan.head(id, options), &plan.disk)?,
+            0,
+        )
     };
-    let mut summary = copy(plan, options, observer, writer, records, PartialFile::commit)
-        .map_err(|e| {
-            e.hint(format!(
-                "what is there stays in {}; image --resume goes on with it",
-                partial.display()
-            ))
-        })?;
+    let mut summary = copy(
+        plan,
+        options,
+        observer,
+        writer,
+        records,
+        PartialFile::commit,
+    )
+    .map_err(|e| {
+        e.hint(format!(
+            "what is there stays in {}; image --resume goes on with it",
+            partial.display()
+        ))
+    })?;
     if options.verify {
         read_back(&path, options, observer, &summary)?;
         summary.verified = true;
@@ -127,13 +137,22 @@ fn read_back(
     let file = FileSource::open(path, 512)?;
     file.forget(0, 0);
     let source: SharedSource = Arc::new(file);
-    let outcome = verify(source, &VerifyOptions { threads: options.threads }, observer)?;
+    let outcome = verify(
+        source,
+        &VerifyOptions {
+            threads: options.threads,
+        },
+        observer,
+    )?;
     if outcome.digest.as_deref() == Some(&*summary.digest) && outcome.is_sound() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Mismatch, "The archive does not read back as it was written")
-        .of(path.display().to_string())
-        .hint("do not trust the medium it lies on; ntbak verify names the damage"))
+    Err(Error::new(
+        ErrorKind::Mismatch,
+        "The archive does not read back as it was written",
+    )
+    .of(path.display().to_string())
+    .hint("do not trust the medium it lies on; ntbak verify names the damage"))
 }
 
 /// Makes the records behind the first `have` and ends the stream.
@@ -184,7 +203,10 @@ fn copy<W: Write>(
     let hashes: Vec<HashValue> = hashers
         .finish()?
         .into_iter()
-        .map(|(kind, hex)| HashValue { algorithm: kind.name().into(), hex })
+        .map(|(kind, hex)| HashValue {
+            algorithm: kind.name().into(),
+            hex,
+        })
         .collect();
     let unreadable = plan.unreadable(observer);
     for u in &unreadable {

@@ -5,9 +5,12 @@ use super::ImageOptions;
 use super::jobs::{Jobs, Kept};
 use super::keep::Keep;
 use crate::archive::{
-    ArchiveId, DiskInfo, Head, NO_REGION, Options, Region, RegionKind, RunKind, SourceInfo, TableKind,
+    ArchiveId, DiskInfo, Head, NO_REGION, Options, Region, RegionKind, RunKind, SourceInfo,
+    TableKind,
 };
-use crate::device::{BadMap, Identity, RescueOptions, RescueSource, SharedSource, SourceKind, Window};
+use crate::device::{
+    BadMap, Identity, RescueOptions, RescueSource, SharedSource, SourceKind, Window,
+};
 use crate::disk::{TableKind as Table, open_layout};
 use crate::error::{Error, Result};
 use crate::observe::Observer;
@@ -130,8 +133,11 @@ pub fn plan(
     options: &PlanOptions,
     observer: &dyn Observer,
 ) -> Result<ImagePlan> {
-    let reader =
-        Arc::new(RescueSource::new(source.clone(), options.rescue, Arc::new(BadMap::new())));
+    let reader = Arc::new(RescueSource::new(
+        source.clone(),
+        options.rescue,
+        Arc::new(BadMap::new()),
+    ));
     let shared: SharedSource = reader.clone();
     let layout = open_layout(&*shared)?;
     let mut notes: Vec<String> = layout.notes.iter().map(|n| n.message.clone()).collect();
@@ -160,7 +166,9 @@ pub fn plan(
         });
     }
     for p in &layout.partitions {
-        let number = u16::try_from(p.number).ok().filter(|&n| n != 0 && n != NO_REGION);
+        let number = u16::try_from(p.number)
+            .ok()
+            .filter(|&n| n != 0 && n != NO_REGION);
         let number = number.ok_or_else(|| {
             Error::unsupported(format!("Partition number {} is out of range", p.number))
         })?;
@@ -184,35 +192,48 @@ pub fn plan(
         let bare = layout.table == Table::None || options.partition.is_some();
         if options.raw || (!p.content.is_ntfs() && !bare) {
             let keep = Keep::everything(p.length);
-            regions.push(RegionPlan { region, keep, ntfs: None });
+            regions.push(RegionPlan {
+                region,
+                keep,
+                ntfs: None,
+            });
             continue;
         }
         if !p.content.is_ntfs() {
-            return Err(Error::refused(format!(
-                "This is {}, not NTFS",
-                p.content.name()
-            ))
-            .of(source.name())
-            .at(p.start)
-            .hint(p.content.way_out()));
+            return Err(
+                Error::refused(format!("This is {}, not NTFS", p.content.name()))
+                    .of(source.name())
+                    .at(p.start)
+                    .hint(p.content.way_out()),
+            );
         }
         let name = match layout.table {
             Table::None => source.name().to_string(),
             _ => format!("{} partition {}", source.name(), p.number),
         };
-        let window: SharedSource =
-            Arc::new(Window::new(shared.clone(), p.start, p.length, name)?);
+        let window: SharedSource = Arc::new(Window::new(shared.clone(), p.start, p.length, name)?);
         match ntfs(window, &mut region, options, observer) {
-            Ok((keep, ntfs)) => regions.push(RegionPlan { region, keep, ntfs: Some(ntfs) }),
+            Ok((keep, ntfs)) => regions.push(RegionPlan {
+                region,
+                keep,
+                ntfs: Some(ntfs),
+            }),
             // A partition that cannot be read as NTFS must not stop the others.
             Err(e) if !bare => {
                 notes.push(format!(
                     "Partition {} is kept sector by sector, since it cannot be read as NTFS: {e}",
                     p.number
                 ));
-                observer.warn(crate::observe::warning("not-readable-as-ntfs", notes.last().cloned().unwrap_or_default()));
+                observer.warn(crate::observe::warning(
+                    "not-readable-as-ntfs",
+                    notes.last().cloned().unwrap_or_default(),
+                ));
                 let keep = Keep::everything(p.length);
-                regions.push(RegionPlan { region, keep, ntfs: None });
+                regions.push(RegionPlan {
+                    region,
+                    keep,
+                    ntfs: None,
+                });
             }
             Err(e) => {
                 return Err(e.hint("--raw images it sector by sector, whatever is in it"));
@@ -220,7 +241,11 @@ pub fn plan(
         }
     }
     if regions.is_empty() {
-        let have: Vec<String> = layout.partitions.iter().map(|p| p.number.to_string()).collect();
+        let have: Vec<String> = layout
+            .partitions
+            .iter()
+            .map(|p| p.number.to_string())
+            .collect();
         return Err(Error::not_found(match options.partition {
             Some(n) => format!("There is no partition {n}"),
             None => "There is nothing to image".into(),
@@ -291,18 +316,47 @@ fn ntfs(
     let usage = used::analyse(&volume, observer)?;
     let health = health(&volume);
     let limit = usage.kept.limit();
-    let (skip, skipped) = match options.skip.as_slice() {
+    let (mut skip, mut skipped) = match options.skip.as_slice() {
         [] => (ClusterSet::new(limit), Vec::new()),
         list => skip_clusters(&volume, &usage, list)?,
     };
+    // NTFS knows these to be bad and never uses them: reading them would only
+    // cost time, unless somebody wants every sector.
+    let bad = usage.bad_clusters.count();
+    if bad > 0 && !options.all_clusters {
+        skip.union(&usage.bad_clusters);
+        let bytes = bad * u64::from(g.cluster_size);
+        skipped.push(SkippedFile {
+            path: "/$BadClus:$Bad".into(),
+            bytes,
+        });
+    }
     let mut wanted = usage.kept;
     if options.all_clusters {
         wanted.insert(0..limit);
     }
-    let mft = volume.mft().extents.as_slice().iter().filter_map(|e| e.lcns());
-    let keep =
-        Keep::clusters(len, g.cluster_size, wanted, skip, mft.map(|r| (r.start, r.end - r.start)));
-    Ok((keep, NtfsPlan { volume, usage: usage.report, health, skipped }))
+    let mft = volume
+        .mft()
+        .extents
+        .as_slice()
+        .iter()
+        .filter_map(|e| e.lcns());
+    let keep = Keep::clusters(
+        len,
+        g.cluster_size,
+        wanted,
+        skip,
+        mft.map(|r| (r.start, r.end - r.start)),
+    );
+    Ok((
+        keep,
+        NtfsPlan {
+            volume,
+            usage: usage.report,
+            health,
+            skipped,
+        },
+    ))
 }
 
 impl ImagePlan {
@@ -328,8 +382,12 @@ impl ImagePlan {
         }
         let mft: u64 = self.regions.iter().map(|r| r.keep.mft_bytes()).sum();
         let gaps: u64 = self.gaps.iter().map(ByteRange::len).sum();
-        let parts: u64 =
-            self.regions.iter().filter(|r| r.region.number != 0).map(|r| r.region.bytes).sum();
+        let parts: u64 = self
+            .regions
+            .iter()
+            .filter(|r| r.region.number != 0)
+            .map(|r| r.region.bytes)
+            .sum();
         gaps + parts + mft
     }
 
@@ -338,10 +396,13 @@ impl ImagePlan {
         self.jobs(false)
             .flat_map(|job| {
                 let base = self.regions[job.region].region.start;
-                job.pieces.into_iter().filter(|p| p.kind == RunKind::Data).map(move |p| ByteRange {
-                    start: base + p.start,
-                    end: base + p.start + p.len,
-                })
+                job.pieces
+                    .into_iter()
+                    .filter(|p| p.kind == RunKind::Data)
+                    .map(move |p| ByteRange {
+                        start: base + p.start,
+                        end: base + p.start + p.len,
+                    })
             })
             .collect()
     }
@@ -384,24 +445,35 @@ impl ImagePlan {
             }
             let inside: Vec<ByteRange> = mine
                 .iter()
-                .map(|b| ByteRange { start: b.start - whole.start, end: b.end - whole.start })
+                .map(|b| ByteRange {
+                    start: b.start - whole.start,
+                    end: b.end - whole.start,
+                })
                 .collect();
             let files = match &r.ntfs {
                 Some(n) => files_behind(&n.volume, &inside, observer),
                 None => vec![Vec::new(); inside.len()],
             };
-            out.extend(mine.into_iter().zip(files).map(|(range, files)| UnreadableRange {
-                region: r.region.number,
-                range,
-                files,
-            }));
+            out.extend(
+                mine.into_iter()
+                    .zip(files)
+                    .map(|(range, files)| UnreadableRange {
+                        region: r.region.number,
+                        range,
+                        files,
+                    }),
+            );
         }
         out
     }
 
     /// Writes a ddrescue map of what was read.
     pub(super) fn write_map(&self, path: &Path) -> Result<()> {
-        let text = self.reader.map().to_map(self.source.bytes).to_text(&["made by ntbak image"]);
+        let text = self
+            .reader
+            .map()
+            .to_map(self.source.bytes)
+            .to_text(&["made by ntbak image"]);
         std::fs::write(path, text)
             .map_err(|e| Error::io("Cannot write the map", e).of(path.display().to_string()))
     }
@@ -411,4 +483,3 @@ impl ImagePlan {
         self.disk.table != TableKind::None
     }
 }
-

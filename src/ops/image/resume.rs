@@ -43,7 +43,12 @@ pub fn take_up(
     writer.adopt(&disk_header);
 
     // Level and threads do not matter: nothing is packed here.
-    let mut check = Worker::new(&plan.reader, 1, u64::from(plan.disk.cell_bytes), plan.disk.sector_bytes)?;
+    let mut check = Worker::new(
+        &plan.reader,
+        1,
+        u64::from(plan.disk.cell_bytes),
+        plan.disk.sector_bytes,
+    )?;
     let mut jobs = plan.jobs(false);
     let mut records = 0;
     loop {
@@ -97,8 +102,10 @@ fn same_plan(plan: &ImagePlan, head: &Head) -> Result<()> {
         return Err(changed("it is another source"));
     }
     if head.options != plan.options {
-        return Err(Error::usage("The unfinished archive was begun with other options")
-            .hint("give the same options, or start again without --resume"));
+        return Err(
+            Error::usage("The unfinished archive was begun with other options")
+                .hint("give the same options, or start again without --resume"),
+        );
     }
     if head.plan != plan.digest {
         return Err(changed("other clusters are in use"));
@@ -107,16 +114,19 @@ fn same_plan(plan: &ImagePlan, head: &Head) -> Result<()> {
 }
 
 fn changed(how: &str) -> Error {
-    Error::refused(format!("The source has changed since the archive was begun: {how}"))
-        .hint("start again without --resume")
+    Error::refused(format!(
+        "The source has changed since the archive was begun: {how}"
+    ))
+    .hint("start again without --resume")
 }
 
 fn mark_unreadable(plan: &ImagePlan, base: u64, header: &Header) {
     for (start, len, kind) in header.byte_runs() {
         if kind == RunKind::Unreadable {
-            plan.reader
-                .map()
-                .mark_bad(ByteRange { start: base + start, end: base + start + len });
+            plan.reader.map().mark_bad(ByteRange {
+                start: base + start,
+                end: base + start + len,
+            });
         }
     }
 }

@@ -30,7 +30,13 @@ pub struct Worker<'a> {
 impl<'a> Worker<'a> {
     /// A worker that packs at this zstd level.
     pub fn new(source: &'a RescueSource, level: i32, cell: u64, unit: u32) -> Result<Self> {
-        Ok(Self { source, packer: Packer::new(level)?, raw: Vec::new(), cell, unit })
+        Ok(Self {
+            source,
+            packer: Packer::new(level)?,
+            raw: Vec::new(),
+            cell,
+            unit,
+        })
     }
 
     /// Does a job. `whole` asks for every byte of its span as well; `pack` is
@@ -39,20 +45,30 @@ impl<'a> Worker<'a> {
         let mut span_bytes = None;
         if let (JobKind::Cell { span, .. }, true) = (&job.kind, whole) {
             let mut all = vec![0; span.len() as usize];
-            self.source.read_at_marked(region.start + span.start, &mut all)?;
+            self.source
+                .read_at_marked(region.start + span.start, &mut all)?;
             span_bytes = Some((span.start, all));
         }
         let mut read = span_bytes.as_ref().map_or(0, |(_, b)| b.len() as u64);
         let record = if pack && !job.pieces.is_empty() {
             let pieces = self.gather(region, &job.pieces, &span_bytes)?;
             if span_bytes.is_none() {
-                read = job.pieces.iter().filter(|p| p.kind == RunKind::Data).map(|p| p.len).sum();
+                read = job
+                    .pieces
+                    .iter()
+                    .filter(|p| p.kind == RunKind::Data)
+                    .map(|p| p.len)
+                    .sum();
             }
             Some(self.pack(region, job, &pieces)?)
         } else {
             None
         };
-        Ok(Done { record, span: span_bytes.map(|(_, b)| Arc::new(b)), read })
+        Ok(Done {
+            record,
+            span: span_bytes.map(|(_, b)| Arc::new(b)),
+            read,
+        })
     }
 
     /// Digest of what an Mft job reads now.
@@ -68,7 +84,11 @@ impl<'a> Worker<'a> {
         pieces: &[Piece],
         span: &Option<(u64, Vec<u8>)>,
     ) -> Result<Vec<Piece>> {
-        let total: u64 = pieces.iter().filter(|p| p.kind == RunKind::Data).map(|p| p.len).sum();
+        let total: u64 = pieces
+            .iter()
+            .filter(|p| p.kind == RunKind::Data)
+            .map(|p| p.len)
+            .sum();
         self.raw.clear();
         self.raw.reserve(total as usize);
         let mut out = Vec::with_capacity(pieces.len());
@@ -85,7 +105,8 @@ impl<'a> Worker<'a> {
             let bad = match span {
                 Some((start, bytes)) => {
                     let from = (p.start - start) as usize;
-                    self.raw.extend_from_slice(&bytes[from..from + p.len as usize]);
+                    self.raw
+                        .extend_from_slice(&bytes[from..from + p.len as usize]);
                     self.source.map().within(abs)
                 }
                 None => {
@@ -122,15 +143,27 @@ impl<'a> Worker<'a> {
                 continue;
             }
             if pos < lo {
-                out.push(Piece { start: pos, len: lo - pos, kind: RunKind::Data });
+                out.push(Piece {
+                    start: pos,
+                    len: lo - pos,
+                    kind: RunKind::Data,
+                });
                 self.raw
                     .extend_from_slice(&old[(pos - p.start) as usize..(lo - p.start) as usize]);
             }
-            out.push(Piece { start: lo, len: hi - lo, kind: RunKind::Unreadable });
+            out.push(Piece {
+                start: lo,
+                len: hi - lo,
+                kind: RunKind::Unreadable,
+            });
             pos = hi;
         }
         if pos < end {
-            out.push(Piece { start: pos, len: end - pos, kind: RunKind::Data });
+            out.push(Piece {
+                start: pos,
+                len: end - pos,
+                kind: RunKind::Data,
+            });
             self.raw.extend_from_slice(&old[(pos - p.start) as usize..]);
         }
     }
@@ -145,10 +178,15 @@ impl<'a> Worker<'a> {
                 let runs = pieces
                     .iter()
                     .map(|p| {
-                        Ok(MftRun { start: p.start / unit, units: units(p.len)?, kind: p.kind })
+                        Ok(MftRun {
+                            start: p.start / unit,
+                            units: units(p.len)?,
+                            kind: p.kind,
+                        })
                     })
                     .collect::<Result<Vec<_>>>()?;
-                self.packer.mft(region.number, first, self.unit, &runs, &self.raw)
+                self.packer
+                    .mft(region.number, first, self.unit, &runs, &self.raw)
             }
             JobKind::Cell { cell, .. } => {
                 let base = cell * self.cell;
@@ -162,7 +200,10 @@ impl<'a> Worker<'a> {
                         })
                     })
                     .collect::<Result<Vec<_>>>()?;
-                let cluster = region.cluster_bytes.unwrap_or(4096).clamp(self.unit, 4096.max(self.unit));
+                let cluster = region
+                    .cluster_bytes
+                    .unwrap_or(4096)
+                    .clamp(self.unit, 4096.max(self.unit));
                 let place = CellPlace {
                     region: region.number,
                     cell,
