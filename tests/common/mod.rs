@@ -240,3 +240,9 @@ pub fn testdata_names() -> Vec<String> {
     names.sort();
     names
 }
+
+/// The golden list of an image of `testdata/`, if it has one.
+pub fn image_list(name: &str) -> Option<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    fs::read_to_string(folder.join(format!("{name}.tsv"))).ok()
+}

@@ -1,0 +1,162 @@
+//! The other side: what `restore` wrote is mounted with ntfs-3g, which must read
+//! every file of the golden list with the same SHA-256. Needs ntfs-3g and the
+//! right to mount; says that it is skipped elsewhere.
+
+mod common;
+
+use sha2::{Digest, Sha256};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A mounted volume; unmounted when it goes.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(image: &Path, at: PathBuf) -> Result<Self, String> {
+        fs::create_dir_all(&at).unwrap();
+        // It stays in the background with whatever it inherits: a pipe would never end.
+        let said = at.with_extension("said");
+        let status = Command::new("ntfs-3g")
+            .args(["-o", "ro,streams_interface=windows,efs_raw"])
+            .arg(image)
+            .arg(&at)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&said).unwrap())
+            .status()
+            .map_err(|e| e.to_string())?;
+        match status.success() {
+            true => Ok(Self(at)),
+            false => Err(fs::read_to_string(&said).unwrap_or_default()),
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        for _ in 0..50 {
+            let done = Command::new("umount").arg(&self.0).output();
+            if done.is_ok_and(|o| o.status.success()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        eprintln!("{} stays mounted", self.0.display());
+    }
+}
+
+fn can_mount() -> bool {
+    let there = Command::new("ntfs-3g").arg("--version").output().is_ok();
+    let root = fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    if !there || !root || !Path::new("/dev/fuse").exists() {
+        eprintln!("skipped: ntfs-3g, /dev/fuse and root are needed");
+        return false;
+    }
+    true
+}
+
+fn ntbak(args: &[&str]) {
+    let out = Command::new(env!("CARGO_BIN_EXE_ntbak")).args(args).output().unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "ntbak {}: {err}", args.join(" "));
+}
+
+/// Undoes the escapes of the golden lists; `None` for what no Linux name holds.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        if c != '\\' {
+            out.extend(c.to_string().into_bytes());
+            continue;
+        }
+        match rest.next()? {
+            'n' => out.push(b'\n'),
+            'r' => out.push(b'\r'),
+            't' => out.push(b'\t'),
+            '\\' => out.push(b'\\'),
+            'x' => {
+                let hex: String = rest.by_ref().take(2).collect();
+                out.push(u8::from_str_radix(&hex, 16).ok()?);
+            }
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
+fn check(name: &str) -> Option<usize> {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |file: &str| dir.path().join(file).display().to_string();
+    let (image, archive) = (at("source.img"), at("a.ntbak"));
+    fs::write(&image, common::testdata(name)).unwrap();
+    ntbak(&["image", &image, &archive, "--quiet"]);
+    let list = common::testdata_text(&format!("{name}.tsv"));
+    let mut mounted: std::collections::BTreeMap<String, Option<Mount>> = Default::default();
+    let (mut read, mut bad) = (0, Vec::new());
+    for line in list.split('\n').skip(1).filter(|l| !l.is_empty()) {
+        let f: Vec<&str> = line.split('\t').collect();
+        let flags: Vec<&str> = f[3].split(',').collect();
+        let known = ["attr", "system", "encrypted"];
+        if f[2] == "-" || flags.iter().any(|g| known.contains(g) || g.starts_with("reparse")) {
+            continue;
+        }
+        // The driver shows reparse points of links and unknown tags as links.
+        let (part, path) = match f[0].strip_prefix('p').and_then(|p| p.split_once(':')) {
+            Some((n, path)) if n.parse::<u32>().is_ok() => (n, path),
+            _ => ("1", f[0]),
+        };
+        let Some(bytes) = unescape(path) else { continue };
+        if path.contains("\\x3a") || path.contains("<no name") {
+            continue;
+        }
+        let mount = mounted.entry(part.to_owned()).or_insert_with(|| {
+            let volume = at(&format!("p{part}.img"));
+            ntbak(&["restore", &archive, &volume, "--partition", part, "--quiet"]);
+            match Mount::new(Path::new(&volume), dir.path().join(format!("m{part}"))) {
+                Ok(m) => Some(m),
+                Err(e) => {
+                    eprintln!("{name}: ntfs-3g does not mount partition {part}: {e}");
+                    None
+                }
+            }
+        });
+        let mount = mount.as_ref()?;
+        let full = mount.0.join(OsString::from_vec(bytes[1..].to_vec()));
+        let got = match fs::read(&full) {
+            Ok(content) => {
+                Sha256::digest(&content).iter().map(|b| format!("{b:02x}")).collect::<String>()
+            }
+            Err(e) => e.to_string(),
+        };
+        read += 1;
+        if got != f[2] {
+            bad.push(format!("{}: {got}, expected {}", f[0], f[2]));
+        }
+    }
+    eprintln!("{name}: ntfs-3g read {read} files, {} differ", bad.len());
+    assert!(bad.is_empty(), "{name}:\n{}", bad.join("\n"));
+    Some(read)
+}
+
+#[test]
+fn restored_volumes_read_the_same() {
+    if !can_mount() {
+        return;
+    }
+    let (mut volumes, mut files) = (0, 0);
+    for name in common::testdata_names() {
+        // Damaged or foreign on purpose, or not mounted by the driver.
+        if name == "damage-base" || common::image_list(&name).is_none() {
+            continue;
+        }
+        if let Some(n) = check(&name) {
+            volumes += 1;
+            files += n;
+        }
+    }
+    assert!(volumes >= 18 && files > 2500, "{volumes} volumes, {files} files");
+}
