@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: parses its arguments, does one job and exits.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ntbak::cli::main()
+}

@@ -174,6 +174,7 @@ impl<W: Write> Writer<W> {
         tail.digest = digest;
         tail.extension = self.totals.encode();
         self.append(tail)?;
+        self.totals.end = self.offset;
         self.out
             .flush()
             .map_err(|e| Error::io("Cannot write the archive", e))?;

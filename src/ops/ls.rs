@@ -335,7 +335,7 @@ fn json(row: &Row<'_>, prefix: &str, out: &mut Vec<u8>) {
         None if n.is_dir() => b"dir",
         None => b"file",
     };
-    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(b"{\"type\":\"entry\",\"schema\":1,\"kind\":\"");
     out.extend_from_slice(kind);
     out.extend_from_slice(b"\",\"path\":\"");
     out.extend_from_slice(prefix.as_bytes());

@@ -1,0 +1,97 @@
+//! The command line as a whole.
+
+use super::exit::TABLE;
+use super::progress::When;
+use super::{cat, diff, extract, generate, image, info, ls, restore, verify};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+/// NTFS-aware, image-level backup: image, verify, browse and restore NTFS
+/// volumes and disks
+///
+/// Results go to standard output; progress, warnings and errors to standard
+/// error. The source of a backup is opened read-only, always.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ntbak",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = TABLE
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// Write JSON lines, one object each, described in docs/json.md
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress and no text about a job that goes well
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// More words on standard error
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// When to show progress on standard error
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub progress: When,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Image(image::ImageArgs),
+    Restore(restore::RestoreArgs),
+    Verify(verify::VerifyArgs),
+    Info(info::InfoArgs),
+    Ls(ls::LsArgs),
+    Cat(cat::CatArgs),
+    Extract(extract::ExtractArgs),
+    Diff(diff::DiffArgs),
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
+}
+
+impl Verb {
+    /// True when standard output carries data, so that words must not go there.
+    pub fn takes_stdout(&self) -> bool {
+        match self {
+            Self::Image(a) => a.to_pipe(),
+            Self::Cat(_) | Self::Generate(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// The whole command, for help texts, man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_sound() {
+        super::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example_and_the_exit_codes() {
+        let mut root = super::command();
+        root.build();
+        for verb in root
+            .get_subcommands_mut()
+            .filter(|c| c.get_name() != "help")
+        {
+            let help = verb.render_long_help().to_string();
+            assert!(help.contains("Example"), "{}", verb.get_name());
+            assert!(help.contains("Exit codes"), "{}", verb.get_name());
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! `image`: arguments, plan, summary.
+
+use super::console::Console;
+use super::exit::{Exit, TABLE};
+use super::facts::{Facts, PartitionRow, Shape};
+use super::text::{bytes, count, duration, percent, rate, safe};
+use super::values;
+use super::view::Opening;
+use crate::device::guard::System;
+use crate::device::{RescueOptions, open_source};
+use crate::error::{Error, Result};
+use crate::ops::image::{
+    DEFAULT_LEVEL, Destination, HashKind, ImageOptions, ImagePlan, ImageSummary, PlanOptions, Skip,
+    image, plan,
+};
+use crate::ops::pipeline::default_threads;
+use crate::units::human_bytes;
+use clap::Args;
+use serde::Serialize;
+use std::fmt::Write;
+use std::fs::File;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Back up a volume or a disk into an archive
+///
+/// Of an NTFS volume the clusters in use are kept: what $Bitmap calls used and
+/// what a file record names. Everything else of a disk is kept sector by sector.
+/// The archive is DEST.partial until it is complete.
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Examples:
+  ntbak image /dev/sdb1 backup.ntbak
+  ntbak image /dev/sdb backup.ntbak --verify --hash sha256
+  ntbak image /dev/sdb1 - | ssh host 'cat > backup.ntbak'
+  ntbak image /dev/sdb1 backup.ntbak --dry-run
+
+{TABLE}"))]
+pub struct ImageArgs {
+    /// Block device or image file to read; it is never written
+    source: PathBuf,
+    /// Archive to make, or - for standard output
+    dest: PathBuf,
+    /// Replace an existing archive
+    #[arg(long)]
+    force: bool,
+    /// Go on with DEST.partial of an interrupted run
+    #[arg(long)]
+    resume: bool,
+    /// Compression level of zstd
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_LEVEL,
+          value_parser = clap::value_parser!(i32).range(1..=22))]
+    level: i32,
+    /// Workers; as many as there are processors when not given
+    #[arg(long, value_name = "N", value_parser = values::threads)]
+    threads: Option<usize>,
+    /// Leave out the clusters of these files: pagefile, hiberfil, swapfile, vss
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::skip)]
+    skip: Vec<Skip>,
+    /// Keep free clusters too
+    #[arg(long)]
+    all_clusters: bool,
+    /// Digests of the whole source: sha256, md5; reads free clusters too
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::hash)]
+    hash: Vec<HashKind>,
+    /// Further attempts at a sector that cannot be read
+    #[arg(long, value_name = "N", default_value_t = RescueOptions::default().retries)]
+    retries: u32,
+    /// Write a ddrescue map of what was read
+    #[arg(long, value_name = "FILE")]
+    map: Option<PathBuf>,
+    /// Read the archive back afterwards and compare every digest
+    #[arg(long)]
+    verify: bool,
+    /// Print the plan and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Only this partition
+    #[arg(long, value_name = "N", value_parser = values::partition)]
+    partition: Option<u16>,
+    /// Every sector, without looking at file systems
+    #[arg(long)]
+    raw: bool,
+    #[command(flatten)]
+    opening: Opening,
+}
+
+impl ImageArgs {
+    /// True when the archive goes to standard output.
+    pub fn to_pipe(&self) -> bool {
+        self.dest.as_os_str() == "-" && !self.dry_run
+    }
+
+    fn check(&self) -> Result<()> {
+        let pipe = self.dest.as_os_str() == "-";
+        if self.to_pipe() && std::io::stdout().is_terminal() {
+            return Err(Error::refused("An archive is not for a terminal")
+                .hint("redirect standard output to a file or a pipe, or name a file"));
+        }
+        if pipe && (self.resume || self.verify) {
+            return Err(Error::usage("A pipe can be neither resumed nor read back")
+                .hint("write to a file, or verify on the receiving side"));
+        }
+        let system = System::read()?;
+        for target in self.map.iter().chain(Some(&self.dest).filter(|_| !pipe)) {
+            system.check_distinct(&self.source, target)?;
+        }
+        let exists = |p: &Path| !pipe && !self.dry_run && p.exists();
+        if exists(&self.dest) && !self.force {
+            return Err(Error::refused("The archive exists already")
+                .of(self.dest.display().to_string())
+                .hint("choose another name, or --force to replace it"));
+        }
+        if exists(&self.dest) && !self.dest.is_file() {
+            return Err(Error::refused("The destination is not a regular file")
+                .of(self.dest.display().to_string())
+                .hint("an archive goes to a regular file or to - (standard output)"));
+        }
+        Ok(())
+    }
+
+    fn plan_options(&self) -> PlanOptions {
+        let mut skip = self.skip.clone();
+        skip.sort_unstable();
+        skip.dedup();
+        PlanOptions {
+            partition: self.partition,
+            skip,
+            all_clusters: self.all_clusters,
+            raw: self.raw,
+            live: self.opening.live,
+            hash: self.hashes().iter().map(|h| h.name().into()).collect(),
+            rescue: RescueOptions {
+                retries: self.retries,
+                ..RescueOptions::default()
+            },
+        }
+    }
+
+    fn hashes(&self) -> Vec<HashKind> {
+        let mut list = Vec::new();
+        for h in &self.hash {
+            if !list.contains(h) {
+                list.push(*h);
+            }
+        }
+        list
+    }
+}
+
+/// Plans, tells the plan, executes it, tells what came of it.
+pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
+    args.check()?;
+    let opened = open_source(&args.source, args.opening.options())?;
+    for u in opened.usage.iter().filter(|u| u.writes()) {
+        console.caution(
+            "live",
+            &format!("The source may change while it is read: {u}"),
+        );
+    }
+    let plan = plan(
+        opened.source,
+        &opened.identity,
+        &args.plan_options(),
+        console,
+    )?;
+    let whole = !args.hash.is_empty();
+    tell_plan(&plan, whole, args.dry_run, console);
+    if args.dry_run {
+        return Ok(Exit::Done);
+    }
+    let destination = match args.to_pipe() {
+        false => Destination::File(args.dest.clone()),
+        true => Destination::Pipe(Box::new(stdout()?)),
+    };
+    let options = ImageOptions {
+        level: args.level,
+        threads: args.threads.unwrap_or_else(default_threads),
+        force: args.force,
+        resume: args.resume,
+        verify: args.verify,
+        hash: args.hashes(),
+        map: args.map.clone(),
+    };
+    let started = Instant::now();
+    let summary = image(&plan, destination, &options, console)?;
+    tell_summary(args, &plan, &summary, started.elapsed(), console);
+    Ok(if summary.unreadable.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Gaps
+    })
+}
+
+/// Standard output without the buffer that splits at line feeds.
+fn stdout() -> Result<File> {
+    let fd = std::io::stdout().as_fd().try_clone_to_owned();
+    fd.map(File::from)
+        .map_err(|e| Error::io("Cannot use standard output", e))
+}
+
+#[derive(Serialize)]
+struct PlanRow<'a> {
+    source: &'a str,
+    bytes: u64,
+    sector_bytes: u32,
+    table: crate::archive::TableKind,
+    partitions: usize,
+    files: u64,
+    extents: u64,
+    kept_bytes: u64,
+    bytes_to_read: u64,
+    skipped_bytes: u64,
+    options: &'a crate::archive::Options,
+    plan: &'a str,
+    dry_run: bool,
+}
+
+fn tell_plan(plan: &ImagePlan, whole: bool, dry_run: bool, console: &Console) {
+    let sum = |f: fn(&crate::ops::image::RegionPlan) -> u64| plan.regions.iter().map(f).sum();
+    let row = PlanRow {
+        source: &plan.source.path,
+        bytes: plan.source.bytes,
+        sector_bytes: plan.disk.sector_bytes,
+        table: plan.disk.table,
+        partitions: plan.regions.iter().filter(|r| r.region.number != 0).count(),
+        files: sum(|r| {
+            r.ntfs
+                .as_ref()
+                .map_or(0, |n| n.usage.records.files + n.usage.records.directories)
+        }),
+        extents: sum(|r| r.keep.extents()),
+        kept_bytes: plan.bytes_to_read(false),
+        bytes_to_read: plan.bytes_to_read(whole),
+        skipped_bytes: sum(|r| r.keep.skipped_bytes()),
+        options: &plan.options,
+        plan: &plan.digest,
+        dry_run,
+    };
+    let mut text = format!(
+        "Source: {}, {}, sectors of {}, {}\n",
+        safe(row.source),
+        bytes(row.bytes),
+        row.sector_bytes,
+        match row.table {
+            crate::archive::TableKind::None => "no partition table".into(),
+            t => format!("{} partition table", format!("{t:?}").to_uppercase()),
+        }
+    );
+    if console.json() {
+        console.tell("plan", &row);
+    }
+    for note in &plan.notes {
+        console.caution("source", note);
+    }
+    for r in &plan.regions {
+        let part = PartitionRow::of(&r.region);
+        text += &part.line();
+        if console.json() {
+            console.tell("partition", &part);
+        }
+        let keep = &r.keep;
+        if let Some(n) = &r.ntfs {
+            let shape = Shape::of_volume(&n.volume);
+            let facts = Facts::new(
+                r.region.number,
+                shape,
+                &n.usage,
+                &n.health,
+                n.volume.notes(),
+                &n.skipped,
+            );
+            text += &facts.text(console.verbose() > 0);
+            if console.json() {
+                console.tell("volume", &facts);
+            }
+            for (code, message) in facts.cautions() {
+                console.caution(code, &message);
+            }
+        }
+        if r.region.number != 0 || keep.data_bytes() > 0 {
+            let _ = writeln!(
+                text,
+                "  To read      {} in {}, {} of it file records",
+                bytes(keep.data_bytes()),
+                count(keep.extents(), "extent"),
+                human_bytes(keep.mft_bytes())
+            );
+        }
+        if keep.skipped_bytes() > 0 {
+            let _ = writeln!(
+                text,
+                "  Left out     {} on request",
+                bytes(keep.skipped_bytes())
+            );
+        }
+    }
+    let _ = writeln!(
+        text,
+        "Plan: {}, {}, {} to read of {} ({:.1} %)",
+        count(row.partitions as u64, "partition"),
+        count(row.files, "file and directory")
+            .replace("file and directories", "files and directories"),
+        bytes(row.bytes_to_read),
+        human_bytes(row.bytes),
+        percent(row.bytes_to_read, row.bytes)
+    );
+    if dry_run {
+        text += "Nothing was written: this was a dry run\n";
+    }
+    console.say(&text);
+}
+
+#[derive(Serialize)]
+struct SummaryRow<'a> {
+    source: &'a str,
+    archive: String,
+    /// `written` or `verified`: never more than was checked.
+    state: &'static str,
+    #[serde(flatten)]
+    summary: &'a ImageSummary,
+    kept_bytes: u64,
+    ratio: f64,
+    seconds: f64,
+    bytes_per_second: u64,
+    warnings: u64,
+}
+
+fn tell_summary(
+    args: &ImageArgs,
+    plan: &ImagePlan,
+    s: &ImageSummary,
+    time: Duration,
+    console: &Console,
+) {
+    let archive = match args.to_pipe() {
+        true => "standard output".into(),
+        false => args.dest.display().to_string(),
+    };
+    let kept = plan.bytes_to_read(false);
+    let read = plan.bytes_to_read(!args.hash.is_empty());
+    if console.json() {
+        let row = SummaryRow {
+            source: &plan.source.path,
+            archive,
+            state: if s.verified { "verified" } else { "written" },
+            summary: s,
+            kept_bytes: kept,
+            ratio: kept as f64 / s.archive_bytes.max(1) as f64,
+            seconds: time.as_secs_f64(),
+            bytes_per_second: rate(read, time),
+            warnings: console.warnings(),
+        };
+        return console.tell("summary", &row);
+    }
+    let mut t = format!(
+        "Written: {}, {}, {:.1} % of {} kept\n",
+        safe(&archive),
+        bytes(s.archive_bytes),
+        percent(s.archive_bytes, kept),
+        bytes(kept)
+    );
+    let _ = writeln!(
+        t,
+        "  Time         {}, {}/s",
+        duration(time),
+        human_bytes(rate(read, time))
+    );
+    if s.resumed_bytes > 0 {
+        let _ = writeln!(
+            t,
+            "  Taken over   {} of the earlier run",
+            bytes(s.resumed_bytes)
+        );
+    }
+    if s.totals.zero_bytes > 0 {
+        let _ = writeln!(
+            t,
+            "  Zeros        {} hold nothing else",
+            bytes(s.totals.zero_bytes)
+        );
+    }
+    if s.totals.skipped_bytes > 0 {
+        let _ = writeln!(
+            t,
+            "  Left out     {} on request",
+            bytes(s.totals.skipped_bytes)
+        );
+    }
+    let _ = writeln!(t, "  Archive id   {}", s.id);
+    let _ = writeln!(t, "  Digest       blake3 {} of the archive", s.digest);
+    for h in &s.hashes {
+        let gaps = if s.unreadable.is_empty() {
+            ""
+        } else {
+            ", unreadable bytes as zeros"
+        };
+        let _ = writeln!(t, "  Source       {} {}{gaps}", h.algorithm, h.hex);
+    }
+    for u in &s.unreadable {
+        let _ = writeln!(t, "  Unreadable   {}", safe(&u.to_string()));
+        for f in u.files.iter().skip(1) {
+            let _ = writeln!(t, "               {}", safe(f));
+        }
+    }
+    match s.verified {
+        true => t += "Verified: the archive was read back and every digest matches\n",
+        false => t += "Not verified: the archive was written and not read back\n",
+    }
+    console.say(&t);
+}

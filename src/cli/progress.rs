@@ -1,0 +1,285 @@
+//! How far a job is: a bar on a terminal, lines elsewhere, numbers for scripts.
+
+use super::style;
+use super::text::{duration, percent};
+use crate::units::human_bytes;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// When to show it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum When {
+    /// When standard error is a terminal
+    #[default]
+    Auto,
+    /// As a bar on a terminal, else as a line now and then
+    Always,
+    /// Not at all
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Hidden,
+    Bar,
+    Lines,
+    Json,
+}
+
+/// Time between two lines.
+const LINES: Duration = Duration::from_secs(5);
+/// Time between two status rows.
+const STATUS: Duration = Duration::from_secs(1);
+
+/// What is shown.
+pub struct Progress {
+    mode: Mode,
+    task: Option<Task>,
+}
+
+struct Task {
+    name: String,
+    total: Option<u64>,
+    done: u64,
+    started: Instant,
+    shown: Instant,
+    bar: ProgressBar,
+}
+
+/// A status row.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// What is being done.
+    pub task: String,
+    /// `bytes` or `items`.
+    pub unit: &'static str,
+    /// How many are done.
+    pub done: u64,
+    /// Of how many, if known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// How many in a second.
+    pub per_second: u64,
+    /// Seconds still to go, if that can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
+}
+
+impl Progress {
+    /// As the options and the terminal want it.
+    pub fn new(when: When, quiet: bool, json: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal() && style::can_move();
+        let mode = match (when, quiet) {
+            (_, true) | (When::Never, _) => Mode::Hidden,
+            _ if json => Mode::Json,
+            _ if terminal => Mode::Bar,
+            (When::Always, _) => Mode::Lines,
+            (When::Auto, _) => Mode::Hidden,
+        };
+        Self { mode, task: None }
+    }
+
+    /// A task begins.
+    pub fn begin(&mut self, name: &str, total: Option<u64>) -> Option<Status> {
+        self.clear();
+        let bar = match self.mode {
+            Mode::Bar => bar(name, total),
+            _ => ProgressBar::hidden(),
+        };
+        let now = Instant::now();
+        let name = name.to_string();
+        self.task = Some(Task {
+            name,
+            total,
+            done: 0,
+            started: now,
+            shown: now,
+            bar,
+        });
+        self.status(Mode::Json)
+    }
+
+    /// More of it is done. A row comes back when it is time for one.
+    pub fn advance(&mut self, n: u64) -> Option<Status> {
+        let mode = self.mode;
+        let task = self.task.as_mut()?;
+        task.done = task.done.saturating_add(n);
+        match mode {
+            Mode::Hidden => return None,
+            Mode::Bar => {
+                task.bar.inc(n);
+                return None;
+            }
+            Mode::Lines if task.shown.elapsed() < LINES => return None,
+            Mode::Json if task.shown.elapsed() < STATUS => return None,
+            Mode::Lines | Mode::Json => task.shown = Instant::now(),
+        }
+        self.status(mode)
+    }
+
+    /// The task is over.
+    pub fn end(&mut self) -> Option<Status> {
+        let last = match self.mode {
+            Mode::Lines | Mode::Json => self.status(self.mode),
+            _ => None,
+        };
+        self.clear();
+        last
+    }
+
+    /// True when rows are for scripts.
+    pub fn is_json(&self) -> bool {
+        self.mode == Mode::Json
+    }
+
+    /// Runs something that writes to the terminal while the bar is away.
+    pub fn aside<T>(&self, f: impl FnOnce() -> T) -> T {
+        match &self.task {
+            Some(t) if self.mode == Mode::Bar => t.bar.suspend(f),
+            _ => f(),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&mut self) {
+        if let Some(t) = self.task.take() {
+            t.bar.finish_and_clear();
+        }
+    }
+
+    fn status(&self, only: Mode) -> Option<Status> {
+        let t = self.task.as_ref().filter(|_| self.mode == only)?;
+        let secs = t.started.elapsed().as_secs_f64();
+        let rate = if secs > 0.0 {
+            t.done as f64 / secs
+        } else {
+            0.0
+        };
+        let left = t
+            .total
+            .filter(|_| rate > 0.0)
+            .map(|n| n.saturating_sub(t.done) as f64 / rate);
+        Some(Status {
+            task: t.name.clone(),
+            unit: if counts_bytes(&t.name) {
+                "bytes"
+            } else {
+                "items"
+            },
+            done: t.done,
+            total: t.total,
+            per_second: rate as u64,
+            seconds_left: left.map(|s| s.ceil() as u64),
+        })
+    }
+}
+
+impl Status {
+    /// For people.
+    pub fn line(&self) -> String {
+        let n = |v: u64| match self.unit {
+            "bytes" => human_bytes(v),
+            _ => v.to_string(),
+        };
+        let mut s = format!("{}: {}", capital(&self.task), n(self.done));
+        if let Some(total) = self.total {
+            s += &format!(
+                " of {} ({:.0} %)",
+                n(total),
+                percent(self.done.min(total), total)
+            );
+        }
+        s += &format!(", {}/s", n(self.per_second));
+        if let Some(left) = self.seconds_left.filter(|&s| s > 0) {
+            s += &format!(", {} left", duration(Duration::from_secs(left)));
+        }
+        s
+    }
+}
+
+/// Tasks that go through records count these; all others count bytes.
+fn counts_bytes(task: &str) -> bool {
+    !["record", "owner", "file", "cluster"]
+        .iter()
+        .any(|w| task.to_lowercase().contains(w))
+        || task.starts_with("zero")
+}
+
+fn capital(s: &str) -> String {
+    let mut c = s.chars();
+    c.next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(c).collect())
+}
+
+fn bar(name: &str, total: Option<u64>) -> ProgressBar {
+    let (n, rate) = match counts_bytes(name) {
+        true => ("{binary_bytes}", "{binary_bytes_per_sec}"),
+        false => ("{human_pos}", "{per_sec}"),
+    };
+    let of = match (total, counts_bytes(name)) {
+        (None, _) => "",
+        (_, true) => " of {binary_total_bytes}",
+        (_, false) => " of {human_len}",
+    };
+    let template = match total {
+        Some(_) => {
+            format!("{{msg}} [{{wide_bar}}] {{percent:>3}} % {n}{of}, {rate}, {{eta}} left")
+        }
+        None => format!("{{msg}} {{spinner}} {n}, {rate}, {{elapsed}}"),
+    };
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(5));
+    let style = ProgressStyle::with_template(&template).map_or_else(
+        |_| ProgressStyle::default_bar(),
+        |s| s.progress_chars("=> "),
+    );
+    bar.set_style(style);
+    bar.set_message(capital(name));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_at_the_beginning_and_at_the_end() {
+        let mut p = Progress {
+            mode: Mode::Json,
+            task: None,
+        };
+        let first = p.begin("copy", Some(4096)).unwrap();
+        assert_eq!(
+            (first.unit, first.done, first.total),
+            ("bytes", 0, Some(4096))
+        );
+        assert!(p.advance(1024).is_none());
+        assert_eq!(p.end().unwrap().done, 1024);
+        assert!(p.end().is_none());
+        let mut p = Progress {
+            mode: Mode::Hidden,
+            task: None,
+        };
+        assert!(p.begin("Reading file records", None).is_none());
+        assert!(p.advance(1).is_none() && p.end().is_none());
+    }
+
+    #[test]
+    fn a_line_has_rate_and_time() {
+        let s = Status {
+            task: "copy".into(),
+            unit: "bytes",
+            done: 1 << 20,
+            total: Some(4 << 20),
+            per_second: 1 << 20,
+            seconds_left: Some(3),
+        };
+        assert_eq!(
+            s.line(),
+            "Copy: 1.0 MiB of 4.0 MiB (25 %), 1.0 MiB/s, 3.0 s left"
+        );
+        assert!(!counts_bytes("Reading file records") && counts_bytes("zero free clusters"));
+    }
+}

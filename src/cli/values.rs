@@ -1,0 +1,57 @@
+//! Values on the command line: sizes, numbers of partitions, lists.
+
+use crate::ops::image::{HashKind, Skip};
+use crate::units::parse_size;
+
+/// A sector size: a power of two from 512 to 65536, `4K` too.
+pub fn sector_size(text: &str) -> Result<u32, String> {
+    parse_size(text)
+        .and_then(|n| u32::try_from(n).ok())
+        .filter(|n| n.is_power_of_two() && (512..=65536).contains(n))
+        .ok_or_else(|| "expected a power of two from 512 to 65536".into())
+}
+
+/// A number of threads.
+pub fn threads(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|n| (1..=1024).contains(n))
+        .ok_or_else(|| "expected a number from 1 to 1024".into())
+}
+
+/// A file to leave out.
+pub fn skip(text: &str) -> Result<Skip, String> {
+    Skip::parse(text).ok_or_else(|| "expected pagefile, hiberfil, swapfile or vss".into())
+}
+
+/// A digest.
+pub fn hash(text: &str) -> Result<HashKind, String> {
+    HashKind::parse(text).ok_or_else(|| "expected sha256 or md5".into())
+}
+
+/// The number of a partition, `2` or `p2`.
+pub fn partition(text: &str) -> Result<u16, String> {
+    text.strip_prefix('p')
+        .unwrap_or(text)
+        .parse()
+        .ok()
+        .filter(|&n| n != 0 && n != u16::MAX)
+        .ok_or_else(|| "expected the number of a partition, such as 2".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_or_refused() {
+        assert_eq!(sector_size("4K"), Ok(4096));
+        assert!(sector_size("1000").is_err() && sector_size("128K").is_err());
+        assert_eq!(partition("p2"), Ok(2));
+        assert!(partition("0").is_err() && partition("x").is_err());
+        assert_eq!(threads("8"), Ok(8));
+        assert!(threads("0").is_err());
+        assert_eq!(skip("vss"), Ok(Skip::Vss));
+        assert!(skip("all").is_err() && hash("sha1").is_err());
+    }
+}

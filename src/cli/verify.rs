@@ -1,0 +1,360 @@
+//! `verify`: arguments, what was checked, what was found.
+
+use super::console::Console;
+use super::damage;
+use super::exit::{Exit, TABLE};
+use super::facts::{Facts, PartitionRow, Shape};
+use super::text::{bytes, count, duration, rate, safe};
+use super::values;
+use super::view::ViewArgs;
+use crate::archive::{Archive, DiskInfo};
+use crate::device::{SharedSource, open_source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ops::damage::name_files;
+use crate::ops::pipeline::default_threads;
+use crate::ops::second::second_opinion;
+use crate::ops::stream::{Damage, Outcome};
+use crate::ops::verify::{Comparison, VerifyOptions, compare, verify};
+use crate::ops::view::View;
+use crate::units::{ByteRange, human_bytes};
+use crate::volume::analyse;
+use crate::volume::health::health;
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Ranges that a list for people names.
+const SHOWN: usize = 20;
+
+/// Check an archive, or a volume
+///
+/// Of an archive every record is read and every digest compared; the files
+/// behind damaged records are named. Of a volume or disk every file record is
+/// read and compared with $Bitmap.
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Examples:
+  ntbak verify backup.ntbak
+  ntbak verify backup.ntbak --against /dev/sdb1
+  ntbak verify /dev/sdb1
+
+{TABLE}"))]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    view: ViewArgs,
+    /// Compare every kept cluster with this device or image as well
+    #[arg(long, value_name = "SOURCE")]
+    against: Option<PathBuf>,
+    /// SOURCE of --against, or the second opinion, is about this partition only
+    #[arg(long, value_name = "N", value_parser = values::partition)]
+    partition: Option<u16>,
+    /// Let another NTFS reader list the files too, and tell where it differs
+    #[arg(long)]
+    second_opinion: bool,
+    /// Workers; as many as there are processors when not given
+    #[arg(long, value_name = "N", value_parser = values::threads)]
+    threads: Option<usize>,
+}
+
+/// Checks what there is to check.
+pub fn run(args: &VerifyArgs, console: &Console) -> Result<Exit> {
+    let view = args.view.open(console)?;
+    let exit = match &view.archive {
+        Some(archive) => check_archive(args, archive, console)?,
+        None if args.against.is_some() => {
+            return Err(Error::usage("Only an archive is compared with a source")
+                .of(args.view.view.display().to_string())
+                .hint("`ntbak diff` compares two volumes"));
+        }
+        None => check_volumes(args, &view, console)?,
+    };
+    if args.second_opinion {
+        second(args, &view, console)?;
+    }
+    Ok(exit)
+}
+
+#[derive(Serialize)]
+struct SummaryRow<'a> {
+    view: String,
+    /// `sound`, `incomplete` or `damaged`.
+    state: &'static str,
+    records: u64,
+    checked_bytes: u64,
+    digest: Option<&'a str>,
+    damage: &'a [Damage],
+    compared_with: Option<String>,
+    comparison: Option<&'a Comparison>,
+    unreadable_bytes: u64,
+    seconds: f64,
+    warnings: u64,
+}
+
+fn check_archive(args: &VerifyArgs, archive: &Arc<Archive>, console: &Console) -> Result<Exit> {
+    let options = VerifyOptions {
+        threads: args.threads.unwrap_or_else(default_threads),
+    };
+    let source = archive.source().clone();
+    let started = Instant::now();
+    let (mut outcome, comparison) = match &args.against {
+        None => (verify(source, &options, console)?, None),
+        Some(path) => {
+            let device = open_source(path, args.view.opening.options())?.source;
+            let base = base(archive.disk(), &device, args.partition)?;
+            let (o, c) = compare(source, &*device, base, &options, console)?;
+            (o, Some(c))
+        }
+    };
+    let time = started.elapsed();
+    let state = match (outcome.is_sound(), outcome.totals) {
+        (true, _) => "sound",
+        (_, None) if outcome.damage.is_empty() => "incomplete",
+        _ => "damaged",
+    };
+    name_files(archive, &mut outcome.damage, console);
+    damage::tell(&outcome.damage, console);
+    if let Some(c) = &comparison {
+        tell_ranges("differs", "differ from the archive", &c.differing, console);
+        tell_ranges(
+            "unreadable",
+            "cannot be read for the comparison",
+            &c.unreadable,
+            console,
+        );
+    }
+    let unreadable = outcome.totals.map_or(0, |t| t.unreadable_bytes);
+    if unreadable > 0 {
+        console.caution(
+            "unreadable",
+            &format!(
+                "{} could not be read when the backup was made; `ntbak info` names the files",
+                bytes(unreadable)
+            ),
+        );
+    }
+    if console.json() {
+        console.row(
+            "summary",
+            &SummaryRow {
+                view: args.view.view.display().to_string(),
+                state,
+                records: outcome.records,
+                checked_bytes: outcome.checked_bytes,
+                digest: outcome.digest.as_deref(),
+                damage: &outcome.damage,
+                compared_with: args.against.as_ref().map(|p| p.display().to_string()),
+                comparison: comparison.as_ref(),
+                unreadable_bytes: unreadable,
+                seconds: time.as_secs_f64(),
+                warnings: console.warnings(),
+            },
+        )?;
+    } else {
+        let speed = human_bytes(rate(archive.source().len(), time));
+        let mut text = verdict(&outcome, state);
+        text += &format!("  Time         {}, {speed}/s\n", duration(time));
+        if let (Some(c), Some(path)) = (&comparison, &args.against) {
+            let same = if c.is_equal() {
+                "the same"
+            } else {
+                "not the same"
+            };
+            text += &format!(
+                "Compared with {}: {}, {same}\n",
+                safe(&path.display().to_string()),
+                bytes(c.compared_bytes)
+            );
+        }
+        console.put(text.as_bytes())?;
+    }
+    let differs = comparison.as_ref().is_some_and(|c| !c.differing.is_empty());
+    let gaps = comparison
+        .as_ref()
+        .is_some_and(|c| !c.unreadable.is_empty());
+    Ok(match () {
+        _ if !outcome.is_sound() || differs => Exit::Mismatch,
+        _ if gaps || unreadable > 0 => Exit::Gaps,
+        _ => Exit::Done,
+    })
+}
+
+fn verdict(o: &Outcome, state: &str) -> String {
+    let checked = format!("{}, {}", count(o.records, "record"), bytes(o.checked_bytes));
+    match state {
+        "sound" => format!(
+            "Sound: every digest matches ({checked})\n  Digest       blake3 {}\n",
+            o.digest.as_deref().unwrap_or_default()
+        ),
+        "incomplete" => {
+            format!("Incomplete: the archive has no end; what is there matches ({checked})\n")
+        }
+        _ => format!("Damaged: see the warnings; what matches is {checked}\n"),
+    }
+}
+
+fn tell_ranges(code: &'static str, what: &str, ranges: &[ByteRange], console: &Console) {
+    let most = if console.json() { ranges.len() } else { SHOWN };
+    for r in ranges.iter().take(most) {
+        console.caution(
+            code,
+            &format!("{} at byte {:#x} {what}", bytes(r.len()), r.start),
+        );
+    }
+    if ranges.len() > most {
+        console.caution(
+            code,
+            &format!(
+                "{} more {what}",
+                count((ranges.len() - most) as u64, "range")
+            ),
+        );
+    }
+}
+
+/// Where each partition of the archive begins on the device.
+fn base(
+    disk: &DiskInfo,
+    device: &SharedSource,
+    partition: Option<u16>,
+) -> Result<impl Fn(u16) -> Option<u64> + Sync + use<>> {
+    let mut starts = Vec::new();
+    let len = device.len();
+    let only = match partition {
+        Some(n) => Some(n),
+        None if len >= disk.bytes => None,
+        None => {
+            let fit = |r: &&crate::archive::Region| r.number != 0 && r.bytes <= len;
+            match disk
+                .regions
+                .iter()
+                .filter(fit)
+                .collect::<Vec<_>>()
+                .as_slice()
+            {
+                [r] if r.bytes == len || disk.regions.len() == 1 => Some(r.number),
+                _ => {
+                    return Err(Error::usage(format!(
+                        "It has {}, the source of the archive had {}",
+                        bytes(len),
+                        bytes(disk.bytes)
+                    ))
+                    .of(device.name())
+                    .hint("when it is one partition of that disk, say which with --partition"));
+                }
+            }
+        }
+    };
+    match only {
+        None => starts.extend(disk.regions.iter().map(|r| (r.number, r.start))),
+        Some(n) => {
+            let region = disk
+                .region(n)
+                .filter(|r| r.number != 0)
+                .ok_or_else(|| Error::not_found(format!("The archive has no partition {n}")))?;
+            // A whole disk was given all the same.
+            let whole = len >= disk.bytes && len != region.bytes;
+            starts.push((n, if whole { region.start } else { 0 }));
+        }
+    }
+    Ok(move |n| starts.iter().find(|s| s.0 == n).map(|s| s.1))
+}
+
+fn check_volumes(args: &VerifyArgs, view: &View, console: &Console) -> Result<Exit> {
+    let mut faults = false;
+    let mut checked = 0u64;
+    for p in &view.partitions {
+        if args.partition.is_some_and(|n| n != p.number) {
+            continue;
+        }
+        let row = PartitionRow {
+            partition: p.number,
+            start: p.start,
+            bytes: p.bytes,
+            content: &p.content,
+            name: p.name.as_deref(),
+            partition_type: p.type_code.as_deref(),
+        };
+        if console.json() {
+            console.row("partition", &row)?;
+        } else {
+            console.put(row.line().as_bytes())?;
+        }
+        if !p.is_ntfs && view.partitions.len() > 1 {
+            continue;
+        }
+        let volume = p.volume()?;
+        let usage = analyse(&volume, console)?;
+        let health = health(&volume);
+        crate::observe::Observer::end(console);
+        let shape = Shape::of_volume(&volume);
+        let facts = Facts::new(p.number, shape, &usage.report, &health, volume.notes(), &[]);
+        checked += usage.report.records.total;
+        faults |= facts.has_faults() || !volume.notes().is_empty();
+        if console.json() {
+            console.row("volume", &facts)?;
+        } else {
+            console.put(facts.text(console.verbose() > 0).as_bytes())?;
+        }
+    }
+    if checked == 0 {
+        view.partition(args.partition)?.volume()?;
+    }
+    let state = if faults { "damaged" } else { "sound" };
+    if console.json() {
+        let row = serde_json::json!({
+            "view": args.view.view.display().to_string(),
+            "state": state,
+            "records": checked,
+            "warnings": console.warnings(),
+        });
+        console.row("summary", &row)?;
+    } else {
+        let text = match faults {
+            true => "Damaged: see the differences above\n".to_string(),
+            false => format!(
+                "Sound: {} agree with $Bitmap\n",
+                count(checked, "file record")
+            ),
+        };
+        console.put(text.as_bytes())?;
+    }
+    Ok(if faults { Exit::Mismatch } else { Exit::Done })
+}
+
+/// Tells what another reader says. It never changes how the run ends.
+fn second(args: &VerifyArgs, view: &View, console: &Console) -> Result<()> {
+    for p in view.partitions.iter().filter(|p| p.is_ntfs) {
+        if args.partition.is_some_and(|n| n != p.number) {
+            continue;
+        }
+        let opinion = match p.volume().and_then(|v| second_opinion(&v, console)) {
+            Ok(o) => o,
+            Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+            Err(e) => {
+                console.caution("second-opinion", &format!("Partition {}: {e}", p.number));
+                continue;
+            }
+        };
+        if console.json() {
+            let row = serde_json::json!({ "partition": p.number, "opinion": opinion });
+            console.row("second_opinion", &row)?;
+            continue;
+        }
+        let mut text = format!(
+            "Second opinion on partition {} ({}): {} compared, {} agree, {} differ, {} not read by it\n",
+            p.number,
+            opinion.reader,
+            count(opinion.records, "file record"),
+            opinion.agreed,
+            opinion.differed,
+            opinion.not_read
+        );
+        for d in &opinion.differences {
+            text += &format!("  {}\n", safe(d));
+        }
+        console.put(text.as_bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! The argument of every reading verb: a volume, a disk or an archive.
+
+use super::console::Console;
+use super::values;
+use crate::device::OpenOptions;
+use crate::error::Result;
+use crate::ops::view::View;
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// How to open what is read.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Opening {
+    /// Read it although it is mounted writable and may change meanwhile
+    #[arg(long)]
+    pub live: bool,
+    /// Sector size of an image file in bytes, when it is not 512
+    #[arg(long, value_name = "BYTES", value_parser = values::sector_size)]
+    pub sector_size: Option<u32>,
+}
+
+/// A volume, a disk or an archive.
+#[derive(Clone, Debug, Args)]
+pub struct ViewArgs {
+    /// Image file, block device or archive
+    #[arg(value_name = "VIEW")]
+    pub view: PathBuf,
+    #[command(flatten)]
+    pub opening: Opening,
+}
+
+impl Opening {
+    /// For a job that reads all of it, or that meets bad sectors.
+    pub fn options(&self) -> OpenOptions {
+        OpenOptions {
+            live: self.live,
+            mapped: false,
+            sector_size: self.sector_size,
+        }
+    }
+
+    /// Opens a path and says what was noticed.
+    pub fn open(&self, path: &Path, console: &Console) -> Result<View> {
+        let view = View::open(path, self.options())?;
+        for note in &view.notes {
+            console.caution("view", note);
+        }
+        Ok(view)
+    }
+}
+
+impl ViewArgs {
+    /// See [`Opening::open`].
+    pub fn open(&self, console: &Console) -> Result<View> {
+        self.opening.open(&self.view, console)
+    }
+}
