@@ -375,3 +375,36 @@ impl Source for Counted {
         "counted"
     }
 }
+
+#[test]
+fn extract_takes_every_name() {
+    let v = Volume::open(common::Memory::shared(common::testdata("names"))).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (s, warnings) = take(&v, "/", dir.path(), ExtractOptions::default());
+    assert_eq!(s.skipped, 0, "{warnings:#?}");
+    assert!(warnings.iter().all(|w| w.code == "name"), "{warnings:#?}");
+    let options = LsOptions {
+        recursive: true,
+        ..LsOptions::default()
+    };
+    let listed = listed(&v, &at("/"), &options).into_iter();
+    let files = listed.filter(|n| !n.starts_with("/$") && !n.starts_with("/<") && n != "/");
+    assert_eq!(walk(dir.path()).len(), files.count());
+}
+
+#[test]
+fn extract_of_links_of_all_kinds() {
+    let v = Volume::open(common::Memory::shared(common::testdata("links"))).unwrap();
+    for links in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let o = ExtractOptions {
+            links,
+            ..ExtractOptions::default()
+        };
+        let (s, warnings) = take(&v, "/", dir.path(), o);
+        assert!(s.hard_links > 0 && s.skipped < 4, "{s:?} {warnings:#?}");
+        let made = walk(dir.path());
+        let made = made.iter().filter(|p| Path::new(p).is_symlink()).count();
+        assert_eq!(made > 3, links);
+    }
+}

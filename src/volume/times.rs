@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn every_day_of_eight_centuries_follows_the_one_before() {
-        let leap = |y: u32| y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
+        let leap =
+            |y: u32| y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400));
         let (mut y, mut m, mut d) = (1601, 1, 1);
         for day in 0..292_194 {
             assert_eq!(civil(day), (y, m, d));

@@ -10,6 +10,8 @@ use crate::volume::reparse::Reparse;
 use crate::volume::times::Times;
 
 const NONE: u32 = u32::MAX;
+/// Records that a batch holds as a rule.
+const BATCH: usize = 1024;
 
 /// A file: what its base record says, joined with its extension records.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,6 +86,7 @@ impl Node {
             }
             Extra::Tag(tag) => self.tag = tag,
             Extra::Ea => self.bits |= EA,
+            Extra::Names(n) => self.links = self.links.saturating_add(n),
         }
     }
 }
@@ -133,6 +136,7 @@ enum Extra {
     Data(Data),
     Tag(u32),
     Ea,
+    Names(u16),
 }
 
 /// The rows of neighbouring records, as many in each part.
@@ -188,6 +192,12 @@ impl Part {
         if !in_use && base.is_some() {
             return;
         }
+        if self.nodes.capacity() == 0 {
+            self.nodes.reserve(BATCH);
+            self.names.reserve(BATCH);
+            self.slots.reserve(BATCH);
+            self.text.reserve(BATCH * 20);
+        }
         let mut node = Node {
             record,
             sequence: file.sequence,
@@ -240,12 +250,15 @@ impl Part {
                 _ => {}
             }
         }
+        let count = |part: &Self| u16::try_from(part.names.len() - names).unwrap_or(u16::MAX);
         if base.is_some() {
-            return;
+            let extra = Extra::Names(count(self));
+            return self.keep(base, &mut node, extra);
         }
         if let Some(n) = dos.filter(|_| self.names.len() == names) {
             self.push_name(&n, &node);
         }
+        node.links = count(self);
         // Free records that never had a file are not worth a row.
         if !in_use && self.names.len() == names {
             return;
@@ -372,12 +385,6 @@ impl Table {
                     }
                 }
             }
-            for i in 0..t.parts[p].names.len() {
-                let n = &t.parts[p].names[i];
-                if let Some(n) = t.node_mut(file_ref(n.record, n.sequence)) {
-                    n.links = n.links.saturating_add(1);
-                }
-            }
         }
         t.far.sort_unstable();
         t
@@ -385,14 +392,10 @@ impl Table {
 
     /// One file with all its records.
     pub fn alone(mut part: Part) -> Self {
-        let links = part.names.len().min(usize::from(u16::MAX)) as u16;
         for (_, extra) in std::mem::take(&mut part.extras) {
             if let Some(n) = part.nodes.first_mut() {
                 n.join(&extra);
             }
-        }
-        if let Some(n) = part.nodes.first_mut() {
-            n.links = links;
         }
         Self {
             per_part: usize::MAX,
