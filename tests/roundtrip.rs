@@ -4,11 +4,10 @@ mod common;
 
 use ntbak::archive::Forward;
 use ntbak::device::{
-    FaultySource, FileSink, FileSinkOptions, FileSource, MemorySink, OpenOptions, RescueOptions,
-    SharedSource, Sink, Source, open_source,
+    FileSink, FileSinkOptions, FileSource, OpenOptions, SharedSource, Source, open_source,
 };
 use ntbak::observe::Silent;
-use ntbak::ops::image::{Destination, HashKind, ImageOptions, ImagePlan, PlanOptions, image, plan};
+use ntbak::ops::image::{Destination, ImageOptions, ImagePlan, PlanOptions, image, plan};
 use ntbak::ops::restore::{RestoreOptions, RestorePlan, restore};
 use ntbak::ops::stream::StreamReader;
 use ntbak::ops::verify::{VerifyOptions, compare, verify};

@@ -18,7 +18,7 @@ pub use header::{
     Totals, padded,
 };
 pub use index::{Entry, Index, MftSpan};
-pub use pack::{CellPlace, Packed, Packer, is_zero};
+pub use pack::{BufferPool, CellPlace, Packed, Packer, is_zero};
 pub use reader::Archive;
 pub use region::RegionView;
 pub use store::{PartialFile, partial_path};

@@ -2,6 +2,7 @@
 
 use super::header::{ChunkRun, Codec, Kind, MftRun, NO_REGION, Provenance, RunKind};
 use crate::error::{Error, Result};
+use std::sync::{Arc, Mutex};
 
 /// A record without its place in the stream.
 pub struct Packed {
@@ -27,8 +28,33 @@ pub struct Packed {
 const SAMPLES: usize = 8;
 const SAMPLE: usize = 4096;
 
+/// Payload buffers that were written and can be filled again: fresh memory for
+/// each record costs as much as compressing it quickly.
+#[derive(Clone, Default)]
+pub struct BufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl BufferPool {
+    /// Gives a buffer back.
+    pub fn give(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        self.0
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .push(buffer);
+    }
+
+    fn take(&self) -> Vec<u8> {
+        self.0
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .pop()
+            .unwrap_or_default()
+    }
+}
+
 /// Packs records; one for each thread, since it keeps a compressor.
 pub struct Packer {
+    pool: BufferPool,
     zstd: zstd::bulk::Compressor<'static>,
     probe: zstd::bulk::Compressor<'static>,
     sample: Vec<u8>,
@@ -61,36 +87,34 @@ impl Packer {
         zstd.include_checksum(false)
             .map_err(|e| Error::io("Cannot set up zstd", e))?;
         Ok(Self {
+            pool: BufferPool::default(),
             zstd,
             probe: make(1)?,
             sample: vec![0; SAMPLE * 2],
         })
     }
 
+    /// Takes buffers from this pool from now on.
+    pub fn with_pool(mut self, pool: BufferPool) -> Self {
+        self.pool = pool;
+        self
+    }
+
     /// A record of JSON or of index bytes.
     pub fn plain(&mut self, kind: Kind, raw: &[u8], compress: bool) -> Result<Packed> {
-        let (codec, payload) = if compress {
-            self.compress(raw)?
-        } else {
-            (Codec::Stored, raw.to_vec())
-        };
-        Ok(Packed {
-            kind,
-            codec,
-            provenance: Provenance::Source,
+        let place = CellPlace {
             region: NO_REGION,
-            position: 0,
-            unit: 0,
             cell: 0,
-            extension: Vec::new(),
-            raw_len: raw.len() as u64,
-            digest: *blake3::hash(raw).as_bytes(),
-            payload,
-        })
+            unit: 0,
+            cell_units: 0,
+            granule: 0,
+        };
+        self.pack(kind, place, Vec::new(), &mut raw.to_vec(), compress)
     }
 
     /// A Chunk. `raw` holds the bytes of the data runs, one after the other;
-    /// zero granules among them become zero runs and leave `raw`.
+    /// zero granules among them become zero runs. It comes back with other
+    /// content, to be filled again.
     pub fn chunk(
         &mut self,
         place: CellPlace,
@@ -100,9 +124,58 @@ impl Packer {
         let runs = split_zeros(place, runs, raw);
         let mut extension = Vec::with_capacity(runs.len() * 8);
         runs.iter().for_each(|r| r.encode(&mut extension));
-        let (codec, payload) = self.compress(raw)?;
+        self.pack(Kind::Chunk, place, extension, raw, true)
+    }
+
+    /// An Mft record: `raw` holds the bytes of the data runs, and comes back
+    /// with other content.
+    pub fn mft(
+        &mut self,
+        region: u16,
+        first_record: u64,
+        unit: u32,
+        runs: &[MftRun],
+        raw: &mut Vec<u8>,
+    ) -> Result<Packed> {
+        let mut extension = Vec::with_capacity(runs.len() * 16);
+        runs.iter().for_each(|r| r.encode(&mut extension));
+        let place = CellPlace {
+            region,
+            cell: first_record,
+            unit,
+            cell_units: 0,
+            granule: 0,
+        };
+        self.pack(Kind::Mft, place, extension, raw, true)
+    }
+
+    fn pack(
+        &mut self,
+        kind: Kind,
+        place: CellPlace,
+        extension: Vec<u8>,
+        raw: &mut Vec<u8>,
+        compress: bool,
+    ) -> Result<Packed> {
+        let (raw_len, digest) = (raw.len() as u64, *blake3::hash(raw).as_bytes());
+        let mut payload = self.pool.take();
+        let mut codec = Codec::Stored;
+        if compress && !raw.is_empty() && !self.looks_incompressible(raw) {
+            payload.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+            let fail = |e| Error::io("zstd failed to compress a record", e);
+            self.zstd
+                .compress_to_buffer(&raw[..], &mut payload)
+                .map_err(fail)?;
+            // Less than one part in 64 is not worth decoding for.
+            if payload.len() + raw.len() / 64 < raw.len() {
+                codec = Codec::Zstd;
+            }
+        }
+        if codec == Codec::Stored {
+            std::mem::swap(raw, &mut payload);
+        }
         Ok(Packed {
-            kind: Kind::Chunk,
+            kind,
             codec,
             provenance: Provenance::Source,
             region: place.region,
@@ -110,53 +183,10 @@ impl Packer {
             unit: place.unit,
             cell: place.cell_units,
             extension,
-            raw_len: raw.len() as u64,
-            digest: *blake3::hash(raw).as_bytes(),
+            raw_len,
+            digest,
             payload,
         })
-    }
-
-    /// An Mft record: `raw` holds the bytes of the data runs.
-    pub fn mft(
-        &mut self,
-        region: u16,
-        first_record: u64,
-        unit: u32,
-        runs: &[MftRun],
-        raw: &[u8],
-    ) -> Result<Packed> {
-        let mut extension = Vec::with_capacity(runs.len() * 16);
-        runs.iter().for_each(|r| r.encode(&mut extension));
-        let (codec, payload) = self.compress(raw)?;
-        Ok(Packed {
-            kind: Kind::Mft,
-            codec,
-            provenance: Provenance::Source,
-            region,
-            position: first_record,
-            unit,
-            cell: 0,
-            extension,
-            raw_len: raw.len() as u64,
-            digest: *blake3::hash(raw).as_bytes(),
-            payload,
-        })
-    }
-
-    fn compress(&mut self, raw: &[u8]) -> Result<(Codec, Vec<u8>)> {
-        if raw.is_empty() || self.looks_incompressible(raw) {
-            return Ok((Codec::Stored, raw.to_vec()));
-        }
-        let packed = self
-            .zstd
-            .compress(raw)
-            .map_err(|e| Error::io("zstd failed to compress a record", e))?;
-        // Less than one part in 64 is not worth decoding for.
-        if packed.len() + raw.len() / 64 < raw.len() {
-            Ok((Codec::Zstd, packed))
-        } else {
-            Ok((Codec::Stored, raw.to_vec()))
-        }
     }
 
     fn looks_incompressible(&mut self, raw: &[u8]) -> bool {
@@ -272,10 +302,15 @@ mod tests {
         let mut noise = vec![0u8; 1 << 20];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
         assert!(p.looks_incompressible(&noise));
-        assert_eq!(p.compress(&noise).unwrap().0, Codec::Stored);
+        let codec = |p: &mut Packer, raw: &[u8]| {
+            let packed = p.plain(Kind::Report, raw, true).unwrap();
+            assert_eq!(packed.raw_len, raw.len() as u64);
+            packed.codec
+        };
+        assert_eq!(codec(&mut p, &noise), Codec::Stored);
         // One compressible corner is enough to be given to the compressor.
         noise[..300_000].fill(7);
         assert!(!p.looks_incompressible(&noise));
-        assert_eq!(p.compress(&noise).unwrap().0, Codec::Zstd);
+        assert_eq!(codec(&mut p, &noise), Codec::Zstd);
     }
 }

@@ -89,7 +89,7 @@ fn sample() -> (Vec<u8>, Vec<u8>) {
     ];
     let mut raw = volume[CELL + 200 * 512..CELL + 392 * 512].to_vec();
     raw.extend_from_slice(&volume[CELL..CELL + 200 * 512]);
-    w.append(p.mft(1, 0, 512, &mft, &raw).unwrap()).unwrap();
+    w.append(p.mft(1, 0, 512, &mft, &mut raw).unwrap()).unwrap();
     let place = |cell| CellPlace {
         region: 1,
         cell,

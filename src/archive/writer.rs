@@ -92,8 +92,8 @@ impl<W: Write> Writer<W> {
         self.count(header);
     }
 
-    /// Appends a record.
-    pub fn append(&mut self, p: Packed) -> Result<()> {
+    /// Appends a record; gives back its payload's buffer.
+    pub fn append(&mut self, p: Packed) -> Result<Vec<u8>> {
         let header = Header {
             kind: p.kind,
             codec: p.codec,
@@ -111,7 +111,8 @@ impl<W: Write> Writer<W> {
             extension: p.extension,
         };
         debug_assert!(p.codec == Codec::Zstd || header.raw_len == header.stored_len);
-        self.put(&header, &p.payload)
+        self.put(&header, &p.payload)?;
+        Ok(p.payload)
     }
 
     fn put(&mut self, header: &Header, payload: &[u8]) -> Result<()> {

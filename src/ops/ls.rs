@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::observe::{Observer, warning};
 use crate::units::RecordNo;
 use crate::volume::listing::{Deleted, Listing, Row, file_rows};
-use crate::volume::names::push_escaped;
+use crate::volume::names::{push_escaped, push_escaped_path};
 use crate::volume::path::VolumePath;
 use crate::volume::reparse::tag_name;
 use crate::volume::tree::{Found, Tree};
@@ -222,7 +222,7 @@ fn push_path(row: &Row<'_>, prefix: &str, whole: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(prefix.as_bytes());
         row.push_path(out);
     } else {
-        push_escaped(row.name, out);
+        push_escaped_path(row.name, out);
         if let Some((name, _)) = row.stream {
             out.push(b':');
             push_escaped(name, out);
@@ -290,7 +290,11 @@ fn long(row: &Row<'_>, prefix: &str, whole_path: bool, out: &mut Vec<u8>) {
         out.push(b']');
         if let Some(target) = row.target {
             out.extend_from_slice(b" -> ");
-            push_escaped(target, out);
+            // Nobody reads it back: its backslashes stay single.
+            for (i, part) in target.split(|&b| b == b'\\').enumerate() {
+                out.extend_from_slice(if i > 0 { b"\\" } else { b"" });
+                push_escaped(part, out);
+            }
         }
     }
     out.push(b'\n');

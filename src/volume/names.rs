@@ -87,8 +87,9 @@ pub fn to_utf16(wtf8: &[u8]) -> Option<Vec<u16>> {
 }
 
 /// Shows WTF-8 bytes so that one name is one line and nothing in it steers a
-/// terminal: control characters, line and direction marks, and lone
-/// surrogates as `\u{…}`, bytes that are no WTF-8 as `\x..`, `\` as `\\`.
+/// terminal: `\n`, `\r`, `\t`, `\\`; other ASCII control characters and bytes
+/// that are no WTF-8 as `\x..`; line and direction marks and lone surrogates
+/// as `\u{…}`.
 pub struct Escaped<'a>(pub &'a [u8]);
 
 fn must_escape(v: u32) -> bool {
@@ -100,7 +101,7 @@ fn must_escape(v: u32) -> bool {
 /// True when [`Escaped`] would change nothing.
 #[inline]
 pub fn is_plain(wtf8: &[u8]) -> bool {
-    let quick = |b: u8| b >= 0x20 && b < 0x7f && b != b'\\';
+    let quick = |b: u8| (0x20..0x7f).contains(&b) && b != b'\\';
     wtf8.iter().all(|&b| quick(b)) || is_plain_slow(wtf8)
 }
 
@@ -132,13 +133,14 @@ impl fmt::Display for Escaped<'_> {
         let mut at = 0;
         while at < self.0.len() {
             match next_point(&self.0[at..]) {
-                Some((0x5c, n)) => {
-                    f.write_str("\\\\")?;
-                    at += n;
-                }
                 Some((v, n)) => {
-                    match char::from_u32(v) {
-                        Some(c) if !must_escape(v) => f.write_char(c)?,
+                    match (v, char::from_u32(v)) {
+                        (_, Some(c)) if !must_escape(v) => f.write_char(c)?,
+                        (0x5c, _) => f.write_str("\\\\")?,
+                        (0x0a, _) => f.write_str("\\n")?,
+                        (0x0d, _) => f.write_str("\\r")?,
+                        (0x09, _) => f.write_str("\\t")?,
+                        (0..0x80, _) => write!(f, "\\x{v:02x}")?,
                         _ => write!(f, "\\u{{{v:x}}}")?,
                     }
                     at += n;
@@ -150,6 +152,18 @@ impl fmt::Display for Escaped<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Appends names on a path: as [`push_escaped`], and a colon as `\x3a`, since a
+/// plain colon begins a stream.
+#[inline]
+pub fn push_escaped_path(wtf8: &[u8], out: &mut Vec<u8>) {
+    let mut parts = wtf8.split(|&b| b == b':');
+    push_escaped(parts.next().unwrap_or_default(), out);
+    for part in parts {
+        out.extend_from_slice(b"\\x3a");
+        push_escaped(part, out);
     }
 }
 
@@ -175,6 +189,18 @@ fn escape_at(tail: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     match tail {
         [b'\\', ..] => {
             out.push(b'\\');
+            Some(1)
+        }
+        [b'n', ..] => {
+            out.push(b'\n');
+            Some(1)
+        }
+        [b'r', ..] => {
+            out.push(b'\r');
+            Some(1)
+        }
+        [b't', ..] => {
+            out.push(b'\t');
             Some(1)
         }
         [b'x', hex @ ..] => {
@@ -292,11 +318,14 @@ mod tests {
     fn escapes_what_would_break_a_line() {
         let shown = |b: &[u8]| Escaped(b).to_string();
         assert_eq!(shown("Bücher.txt".as_bytes()), "Bücher.txt");
-        assert_eq!(shown(b"a\nb\x1b[31m\\"), r"a\u{a}b\u{1b}[31m\\");
+        assert_eq!(shown(b"a\nb\x1b[31m\\"), r"a\nb\x1b[31m\\");
         assert_eq!(shown("a\u{202e}txt".as_bytes()), r"a\u{202e}txt");
         assert_eq!(shown(b"\xff\xc0\xaf"), r"\xff\xc0\xaf");
         assert_eq!(shown(&wtf8(&[0x3d, 0xd8, b'x', 0])), r"\u{d83d}x");
         assert_eq!(unescape(br"C:\dir\x"), br"C:\dir\x");
+        let mut out = Vec::new();
+        push_escaped_path(b"/a:b", &mut out);
+        assert_eq!(out, br"/a\x3ab");
         assert!(is_plain("Bücher".as_bytes()) && !is_plain(b"a\tb"));
     }
 

@@ -14,8 +14,11 @@ use crate::error::{Error, Result};
 pub struct VolumePath {
     /// The partition it names, from 1 on.
     pub partition: Option<u32>,
-    /// The names on the way, WTF-8; the last one may still hold a stream.
+    /// The names on the way, WTF-8.
     pub names: Vec<Vec<u8>>,
+    /// The other reading of the last name when it has a colon: a file (an
+    /// empty name means the directory before) and an attribute of it.
+    pub stream: Option<(Vec<u8>, StreamName)>,
 }
 
 /// An attribute of a file: its type and name.
@@ -33,13 +36,18 @@ impl VolumePath {
     pub fn parse(text: &[u8]) -> Result<Self> {
         let (partition, rest) = split_partition(text);
         let mut names = Vec::new();
+        let mut stream = None;
         for part in rest.split(|&b| b == b'/') {
             match part {
-                b"" | b"." => {}
+                b"" | b"." => continue,
                 b".." => {
                     names.pop();
+                    stream = None;
                 }
-                _ => names.push(unescape(part)),
+                _ => {
+                    names.push(unescape(part));
+                    stream = split_stream(part);
+                }
             }
         }
         if let Some(bad) = names.iter().find(|n| to_utf16(n).is_none()) {
@@ -49,7 +57,11 @@ impl VolumePath {
                     .hint("Names are UTF-8 here"),
             );
         }
-        Ok(Self { partition, names })
+        Ok(Self {
+            partition,
+            names,
+            stream,
+        })
     }
 }
 
@@ -70,7 +82,7 @@ fn split_partition(text: &[u8]) -> (Option<u32>, &[u8]) {
 
 /// Splits `file:stream:$TYPE`. `None` when there is no colon or the type is
 /// not one.
-pub fn split_stream(name: &[u8]) -> Option<(&[u8], StreamName)> {
+fn split_stream(name: &[u8]) -> Option<(Vec<u8>, StreamName)> {
     let colon = name.iter().position(|&b| b == b':')?;
     let (file, rest) = (&name[..colon], &name[colon + 1..]);
     let (stream, type_code) = match rest.iter().rposition(|&b| b == b':') {
@@ -79,9 +91,9 @@ pub fn split_stream(name: &[u8]) -> Option<(&[u8], StreamName)> {
     };
     let stream = StreamName {
         type_code,
-        name: stream.to_vec(),
+        name: unescape(stream),
     };
-    Some((file, stream))
+    Some((unescape(file), stream))
 }
 
 /// The code of `$DATA` and the like; also `0x80`.
@@ -114,7 +126,8 @@ mod tests {
             p("p2:"),
             VolumePath {
                 partition: Some(2),
-                names: vec![]
+                names: vec![],
+                stream: None,
             }
         );
         assert_eq!(names("//a/./b/../c/"), ["a", "c"]);
@@ -127,7 +140,7 @@ mod tests {
         let s = |t: &'static str| {
             split_stream(t.as_bytes()).map(|(f, s)| {
                 let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-                (text(f), text(&s.name), s.type_code)
+                (text(&f), text(&s.name), s.type_code)
             })
         };
         let is = |a: &str, b: &str, c| Some((a.to_owned(), b.to_owned(), c));

@@ -251,7 +251,7 @@ mod tests {
     fn the_others() {
         let r = Reparse::parse(&point(LX_SYMLINK, b"\x02\0\0\0../x")).unwrap();
         assert_eq!(r.path(), Some(&b"../x"[..]));
-        let d = wide("\u{3}\0pkg\0entry\0C:\\p.exe\00\0");
+        let d = wide("\u{3}\0pkg\0entry\0C:\\p.exe\0");
         let r = Reparse::parse(&point(APP_EXEC_LINK, &d)).unwrap();
         assert_eq!(r.path(), Some(&br"C:\p.exe"[..]));
         assert_eq!(tag_name(0x9000_701a), Some("cloud"));

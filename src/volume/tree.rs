@@ -8,7 +8,7 @@ use super::finding::Finding;
 use super::index::{DirIndex, Entry};
 use super::names::{self, Escaped, FileName, Space};
 use super::open::Volume;
-use super::path::{StreamName, VolumePath, split_stream};
+use super::path::{StreamName, VolumePath};
 use super::record::RecordView;
 use super::scan::Scanned;
 use super::stream::Stream;
@@ -123,22 +123,44 @@ impl<'v> Tree<'v> {
         };
         for (i, name) in path.names.iter().enumerate() {
             let last = i + 1 == path.names.len();
-            let whole = self.step(&at, name);
-            match (whole, split_stream(name).filter(|_| last)) {
-                (Ok(next), _) => at = next,
-                (Err(e), None) => return Err(e),
-                (Err(_), Some((file, stream))) => {
-                    if !file.is_empty() {
-                        at = self.step(&at, file)?;
-                    }
-                    at.stream = Some(stream);
-                }
-            }
+            at = match path.stream.as_ref().filter(|_| last) {
+                None => self.step(&at, name)?,
+                Some((file, stream)) => self.step_stream(&at, name, file, stream)?,
+            };
         }
         if at.path.is_empty() {
             at.path.push(b'/');
         }
         Ok(at)
+    }
+
+    /// A stream of a file, unless only a file has the whole as its name.
+    fn step_stream(
+        &self,
+        from: &Found,
+        whole: &[u8],
+        file: &[u8],
+        stream: &StreamName,
+    ) -> Result<Found> {
+        let found = match file.is_empty() {
+            true => Ok(from.clone()),
+            false => self.step(from, file),
+        };
+        let has_it = |f: &Found| {
+            let records = self.volume.file(f.file.record);
+            records.is_ok_and(|r| self.stream_name(&r, stream).is_some())
+        };
+        match found {
+            Ok(f) if !has_it(&f) => self.step(from, whole).or(Ok(Found {
+                stream: Some(stream.clone()),
+                ..f
+            })),
+            Ok(f) => Ok(Found {
+                stream: Some(stream.clone()),
+                ..f
+            }),
+            Err(e) => self.step(from, whole).or(Err(e)),
+        }
     }
 
     /// One name further.

@@ -220,7 +220,7 @@ impl Job<'_, '_> {
             }
             levels.push(Level {
                 fd,
-                entries: list.entries.to_vec().into_iter(),
+                entries: Vec::clone(&list.entries).into_iter(),
                 path,
                 times: times_of(&file),
             });
@@ -536,7 +536,7 @@ impl Job<'_, '_> {
 
 /// Why the content of a file with this reparse point is not here.
 fn elsewhere(point: &Reparse, stream: &Stream) -> Option<&'static str> {
-    let empty = stream.len() > 0 && stream.allocated() == 0 && !stream.is_resident();
+    let empty = !stream.is_empty() && stream.allocated() == 0 && !stream.is_resident();
     match point.tag {
         reparse::WOF => Some("its content is packed by the Windows overlay filter (WOF)"),
         reparse::DEDUP => Some("its content is in the store of Data Deduplication"),

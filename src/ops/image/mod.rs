@@ -13,7 +13,7 @@ pub use plan::{ImagePlan, PlanOptions, RegionPlan, Skip, SkippedFile, plan};
 use super::pipeline;
 use super::report::{HashValue, Report, UnreadableRange};
 use super::verify::{VerifyOptions, verify};
-use crate::archive::{ArchiveId, PartialFile, Totals, Writer, partial_path};
+use crate::archive::{ArchiveId, BufferPool, PartialFile, Totals, Writer, partial_path};
 use crate::device::{FileSource, SharedSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Observer, warning};
@@ -170,6 +170,7 @@ fn copy<W: Write>(
     let whole = !options.hash.is_empty();
     let hashers = Hashers::start(&options.hash);
     let cell = u64::from(plan.disk.cell_bytes);
+    let pool = BufferPool::default();
     let mut jobs = plan.jobs(whole);
     let mut records = 0;
     observer.begin("copy", Some(plan.bytes_to_read(whole)));
@@ -186,11 +187,14 @@ fn copy<W: Write>(
                 (pack || (whole && matches!(job.kind, JobKind::Cell { .. }))).then_some((job, pack))
             }))
         },
-        || Worker::new(&plan.reader, options.level, cell, plan.disk.sector_bytes),
+        || {
+            Worker::new(&plan.reader, options.level, cell, plan.disk.sector_bytes)
+                .map(|w| w.with_pool(pool.clone()))
+        },
         |worker, (job, pack)| worker.run(&plan.regions[job.region].region, &job, whole, pack),
         |done| {
             if let Some(record) = done.record {
-                writer.append(record)?;
+                pool.give(writer.append(record)?);
             }
             if let Some(span) = &done.span {
                 hashers.feed(span)?;

@@ -2,7 +2,7 @@
 
 use super::jobs::{Job, JobKind};
 use super::keep::Piece;
-use crate::archive::{CellPlace, ChunkRun, MftRun, Packed, Packer, Region, RunKind};
+use crate::archive::{BufferPool, CellPlace, ChunkRun, MftRun, Packed, Packer, Region, RunKind};
 use crate::device::RescueSource;
 use crate::error::{Error, Result};
 use crate::units::ByteRange;
@@ -37,6 +37,12 @@ impl<'a> Worker<'a> {
             cell,
             unit,
         })
+    }
+
+    /// Takes its buffers from this pool.
+    pub fn with_pool(mut self, pool: BufferPool) -> Self {
+        self.packer = self.packer.with_pool(pool);
+        self
     }
 
     /// Does a job. `whole` asks for every byte of its span as well; `pack` is
@@ -186,7 +192,7 @@ impl<'a> Worker<'a> {
                     })
                     .collect::<Result<Vec<_>>>()?;
                 self.packer
-                    .mft(region.number, first, self.unit, &runs, &self.raw)
+                    .mft(region.number, first, self.unit, &runs, &mut self.raw)
             }
             JobKind::Cell { cell, .. } => {
                 let base = cell * self.cell;

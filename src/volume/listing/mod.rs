@@ -13,7 +13,7 @@ mod rows;
 pub use rows::{Data, Node};
 
 use super::file::FileRecords;
-use super::names::push_escaped;
+use super::names::{is_plain, push_escaped, push_escaped_path};
 use super::open::Volume;
 use super::scan::Scanned;
 use super::upcase::UpCase;
@@ -71,9 +71,9 @@ impl Row<'_> {
         if self.dir_plain {
             out.extend_from_slice(self.dir);
         } else {
-            push_escaped(self.dir, out);
+            push_escaped_path(self.dir, out);
         }
-        push_escaped(self.name, out);
+        push_escaped_path(self.name, out);
         if let Some((name, _)) = self.stream {
             out.push(b':');
             push_escaped(name, out);
@@ -163,7 +163,7 @@ impl Listing {
         let to = to.map_or(self.order.steps.len(), |m| m.step);
         let mut path = from.path.clone();
         path.prefix(&self.top);
-        let mut plain = super::names::is_plain(&path.text);
+        let mut plain = plain_path(&path.text);
         for step in &self.order.steps[from.step..to] {
             match *step {
                 Step::Row(part, i) => {
@@ -194,7 +194,7 @@ impl Listing {
                 }
                 Step::Leave => path.pop(),
             }
-            plain = super::names::is_plain(&path.text);
+            plain = plain_path(&path.text);
         }
     }
 
@@ -247,7 +247,7 @@ pub fn file_rows(file: &FileRecords, dir: &[u8], name: &[u8], mut visit: impl Fn
     };
     let mut row = Row {
         dir,
-        dir_plain: super::names::is_plain(dir),
+        dir_plain: plain_path(dir),
         name,
         stream: None,
         target: part.target(node.record),
@@ -259,6 +259,10 @@ pub fn file_rows(file: &FileRecords, dir: &[u8], name: &[u8], mut visit: impl Fn
         row.stream = Some((part.text(s.text), &s.data));
         visit(&row);
     }
+}
+
+fn plain_path(path: &[u8]) -> bool {
+    is_plain(path) && !path.contains(&b':')
 }
 
 /// Collects the rows of all records, batch by batch in parallel.

@@ -229,7 +229,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn step(&mut self, step: Step) {
-        if self.order.steps.len() % PIECE == 0 {
+        if self.order.steps.len().is_multiple_of(PIECE) {
             self.order.marks.push(Mark {
                 step: self.order.steps.len(),
                 path: self.path.clone(),
