@@ -24,6 +24,7 @@ fn dangerous_requests_end_with_5() {
             &["restore", "a.ntbak", "a.ntbak", "--force"],
             "same storage",
         ),
+        (&["image", "quick.img", "/dev/nothing"], "below /dev"),
         (&["restore", "a.ntbak", "there.img"], "exists"),
         (&["restore", "cut.ntbak", "new.img"], "not complete"),
     ] {
@@ -49,6 +50,7 @@ fn every_error_says_what_to_do() {
         &["cat", "quick.img", "/Documents"],
         &["ls", "quick.img", "p9:/"],
         &["restore", "noise", "x"],
+        &["restore", "noise", "/dev/nothing"],
         &["image", "/dev/null", "x"],
     ] {
         let out = run(d, args);
