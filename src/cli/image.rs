@@ -283,7 +283,7 @@ fn tell_plan(plan: &ImagePlan, whole: bool, dry_run: bool, console: &Console) {
                 console.tell("volume", &facts);
             }
             for (code, message) in facts.cautions() {
-                console.caution(code, &message);
+                console.caution(&code, &message);
             }
         }
         if r.region.number != 0 || keep.data_bytes() > 0 {

@@ -7,10 +7,12 @@ use crate::volume::logfile::LogState;
 
 impl Facts<'_> {
     /// What a backup of this state should be told about, each on its own.
-    pub fn cautions(&self) -> Vec<(&'static str, String)> {
+    pub fn cautions(&self) -> Vec<(String, String)> {
         let mut out = Vec::new();
         let p = self.partition;
-        let mut say = |code, text: String| out.push((code, format!("Partition {p}: {text}")));
+        let mut say = |code: &str, text: String| {
+            out.push((code.to_string(), format!("Partition {p}: {text}")))
+        };
         let h = self.health;
         if h.dirty == Some(true) {
             say(
@@ -84,6 +86,9 @@ impl Facts<'_> {
             if list.ranges > 0 {
                 say(code, format!("{} {what}", count(list.clusters, "cluster")));
             }
+        }
+        for n in self.notes.iter().chain(&u.notes) {
+            say(&n.code, safe(&n.to_string()));
         }
         out
     }
