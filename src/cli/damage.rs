@@ -25,7 +25,7 @@ fn sentence(d: &Damage) -> String {
             d.what
         ),
     };
-    if let Some(kind) = d.record {
+    if let Some(kind) = d.record.filter(|k| !d.what.contains(k)) {
         let _ = write!(s, ", {kind} record");
     }
     if let Some(region) = d.region {

@@ -103,6 +103,12 @@ impl ImageArgs {
             return Err(Error::usage("A pipe can be neither resumed nor read back")
                 .hint("write to a file, or verify on the receiving side"));
         }
+        if self.dest.starts_with("/dev") && !pipe {
+            // An archive is a file; below /dev it would fill memory, or be a device.
+            return Err(Error::refused("An archive is not written below /dev")
+                .of(self.dest.display().to_string())
+                .hint("name a file on a mounted disk, or - (standard output)"));
+        }
         let system = System::read()?;
         for target in self.map.iter().chain(Some(&self.dest).filter(|_| !pipe)) {
             system.check_distinct(&self.source, target)?;
@@ -277,7 +283,7 @@ fn tell_plan(plan: &ImagePlan, whole: bool, dry_run: bool, console: &Console) {
                 console.tell("volume", &facts);
             }
             for (code, message) in facts.cautions() {
-                console.caution(code, &message);
+                console.caution(&code, &message);
             }
         }
         if r.region.number != 0 || keep.data_bytes() > 0 {

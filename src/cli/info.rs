@@ -41,6 +41,10 @@ pub fn run(args: &InfoArgs, console: &Console) -> Result<Exit> {
         Some(archive) => of_archive(&view, archive, console)?,
         None => of_volumes(&view, console)?,
     };
+    if console.json() {
+        let row = serde_json::json!({ "warnings": console.warnings() });
+        console.row("summary", &row)?;
+    }
     Ok(if gaps { Exit::Gaps } else { Exit::Done })
 }
 

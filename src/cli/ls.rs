@@ -2,6 +2,7 @@
 
 use super::console::Console;
 use super::exit::{Exit, TABLE};
+use super::text::count;
 use super::view::ViewArgs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::ls::{LsOptions, LsTarget, ls};
@@ -97,7 +98,10 @@ pub fn run(args: &LsArgs, console: &Console) -> Result<Exit> {
     if damaged > 0 {
         console.caution(
             "damage",
-            &format!("{damaged} damaged records or attributes: files may be missing from the list"),
+            &format!(
+                "{}: files may be missing from the list",
+                count(damaged, "damaged record or attribute")
+            ),
         );
     }
     if console.json() {

@@ -134,6 +134,12 @@ fn go<R: Input + Send>(
     let plan = RestorePlan::new(disk, args.partition)
         .map_err(|e| e.of(args.archive.display().to_string()))?;
     let device = std::fs::metadata(&args.target).is_ok_and(|m| m.file_type().is_block_device());
+    if !device && args.target.starts_with("/dev") && !args.target.exists() {
+        // A slip of the pen must not fill the memory behind /dev with an image.
+        return Err(Error::not_found("There is no such device")
+            .of(args.target.display().to_string())
+            .hint("lsblk lists the disks and partitions"));
+    }
     System::read()?.check_target(&args.target)?;
     tell_plan(args, &plan, head, device, console);
     if args.dry_run {

@@ -181,16 +181,24 @@ fn check_archive(args: &VerifyArgs, archive: &Arc<Archive>, console: &Console) -
 }
 
 fn verdict(o: &Outcome, state: &str) -> String {
-    let checked = format!("{}, {}", count(o.records, "record"), bytes(o.checked_bytes));
+    let checked = format!(
+        "{} read, {} checked",
+        count(o.records, "record"),
+        bytes(o.checked_bytes)
+    );
     match state {
         "sound" => format!(
             "Sound: every digest matches ({checked})\n  Digest       blake3 {}\n",
             o.digest.as_deref().unwrap_or_default()
         ),
         "incomplete" => {
-            format!("Incomplete: the archive has no end; what is there matches ({checked})\n")
+            format!("Incomplete: the archive has no end, what is there matches ({checked})\n")
         }
-        _ => format!("Damaged: see the warnings; what matches is {checked}\n"),
+        _ => format!(
+            "Damaged: see the warnings ({} read, {} match)\n",
+            count(o.records, "record"),
+            bytes(o.checked_bytes)
+        ),
     }
 }
 
