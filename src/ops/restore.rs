@@ -132,6 +132,9 @@ struct Job<'a> {
     /// First sectors, written last so that nothing half-written looks whole.
     held: Mutex<BTreeMap<u64, Option<Vec<u8>>>>,
     touched: Option<Mutex<ClusterSet>>,
+    /// One writer at a time: the kernel lets no more than one into a file, and
+    /// those who wait there burn the processor that could decompress.
+    writing: Mutex<()>,
     written: Mutex<Written>,
     counters: Mutex<Counters>,
 }
@@ -158,6 +161,7 @@ pub fn restore<R: Input + Send>(
         touched: options
             .zero_free
             .then(|| Mutex::new(ClusterSet::new(target.len() / unit))),
+        writing: Mutex::new(()),
         written: Mutex::default(),
         counters: Mutex::new(Counters {
             written: 0,
@@ -173,7 +177,7 @@ pub fn restore<R: Input + Send>(
         }
         target.sync()?;
     }
-    let outcome = reader.run(options.threads, observer, |header, raw| {
+    let outcome = reader.run(options.threads + 1, observer, |header, raw| {
         job.put(header, raw)
     })?;
     let damaged = outcome.damage.iter().any(|d| d.loses_data);
@@ -221,6 +225,7 @@ impl Job<'_> {
         let unit = u64::from(self.plan.sector_bytes);
         let mut at = 0usize;
         let mut runs = Vec::new();
+        let one = lock(&self.writing);
         let (mut written, mut unreadable, mut skipped) = (0, 0, 0);
         for (start, len, kind) in header.byte_runs() {
             if start + len > region.bytes {
@@ -254,6 +259,7 @@ impl Job<'_> {
                 lock(touched).insert(place / unit..(place + len) / unit);
             }
         }
+        drop(one);
         {
             let mut c = lock(&self.counters);
             c.written += written;
