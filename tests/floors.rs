@@ -16,7 +16,9 @@ fn floor(module: &str) -> usize {
     FLOORS
         .iter()
         .position(|f| f.contains(&module))
-        .unwrap_or_else(|| panic!("module {module} has no floor: add it to FLOORS and to src/lib.rs"))
+        .unwrap_or_else(|| {
+            panic!("module {module} has no floor: add it to FLOORS and to src/lib.rs")
+        })
 }
 
 fn files(dir: &Path, out: &mut Vec<PathBuf>) {
@@ -33,7 +35,9 @@ fn files(dir: &Path, out: &mut Vec<PathBuf>) {
 /// Modules named by `crate::…` in a text, also inside `use crate::{a::…, b::…}`.
 fn named(text: &str) -> Vec<String> {
     let word = |s: &str| -> String {
-        s.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+        s.chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect()
     };
     let mut out = Vec::new();
     for part in text.split("crate::").skip(1) {
@@ -71,7 +75,13 @@ fn no_upward_arrow() {
     let (mut bad, mut arrows) = (Vec::new(), 0);
     for path in all {
         let inside = path.strip_prefix(&src).unwrap();
-        let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+        let first = inside
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_str()
+            .unwrap();
         let module = first.strip_suffix(".rs").unwrap_or(first);
         if matches!(module, "lib" | "main") {
             continue;
@@ -94,6 +104,9 @@ fn no_upward_arrow() {
             }
         }
     }
-    assert!(arrows > 100, "only {arrows} uses were found: the test has gone blind");
+    assert!(
+        arrows > 100,
+        "only {arrows} uses were found: the test has gone blind"
+    );
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }

@@ -1,12 +1,14 @@
 //! Every file of the public volumes against lists made by another reader:
 //! same paths, same sizes, same SHA-256 of every stream, and every path leads
-//! back to its record.
+//! back to its record. Once straight off the volume, once out of an archive.
 
 mod common;
 
-use ntbak::device::{SharedSource, Source};
+use ntbak::archive::{Archive, RegionKind, RegionView};
+use ntbak::device::{Identity, SharedSource, Source, SourceKind};
 use ntbak::disk::{TableKind, open_layout};
 use ntbak::observe::Silent;
+use ntbak::ops::image::{Destination, ImageOptions, PlanOptions, image, plan};
 use ntbak::units::RecordNo;
 use ntbak::volume::attr::{self, DATA};
 use ntbak::volume::listing::{Deleted, Row};
@@ -188,6 +190,56 @@ fn rows(name: &str, whole: &SharedSource, want: &Rows) -> Rows {
     got
 }
 
+/// The same rows out of an archive of the image.
+fn archived_rows(name: &str, whole: &SharedSource, want: &Rows) -> Rows {
+    let (bytes, sector_size) = (whole.len(), whole.sector_size());
+    let identity = Identity {
+        path: name.into(),
+        kind: SourceKind::File,
+        size: bytes,
+        sector_size,
+        physical_sector_size: None,
+        vendor: None,
+        model: None,
+        serial: None,
+        device: None,
+        partition: None,
+    };
+    let plan = match plan(whole.clone(), &identity, &PlanOptions::default(), &Silent) {
+        Ok(plan) => plan,
+        Err(e) => {
+            assert!(want.is_empty(), "{name}: {e:?}");
+            return Rows::new();
+        }
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.ntbak");
+    let options = ImageOptions {
+        level: 1,
+        threads: 2,
+        force: false,
+        resume: false,
+        verify: false,
+        hash: Vec::new(),
+        map: None,
+    };
+    image(&plan, Destination::File(path.clone()), &options, &Silent).unwrap();
+    let archive = Arc::new(Archive::open(common::PlainFile::open(&path)).unwrap());
+    let bare = archive.disk().table == ntbak::archive::TableKind::None;
+    let mut got = Rows::new();
+    for r in archive
+        .disk()
+        .regions
+        .iter()
+        .filter(|r| r.kind == RegionKind::Ntfs)
+    {
+        let view = RegionView::new(archive.clone(), r.number).unwrap();
+        let volume = Volume::open(Arc::new(view)).unwrap();
+        read_all((!bare).then_some(u32::from(r.number)), &volume, &mut got);
+    }
+    got
+}
+
 fn compare(name: &str, want: &Rows, unreadable: &[String], got: &Rows) {
     let mut bad = Vec::new();
     for (path, row) in want {
@@ -214,16 +266,19 @@ fn check(name: &str) {
     let lists = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/volumes");
     let list = |name| std::fs::read_to_string(lists.join(format!("{name}.golden.tsv"))).unwrap();
     let (mut want, unreadable) = golden(&list(name));
-    let mut got = rows(name, &common::PlainFile::open(&image), &want);
+    let source = common::PlainFile::open(&image);
+    let mut got = rows(name, &source, &want);
+    let mut archived = archived_rows(name, &source, &want);
     if name.starts_with("c02") {
         // The list is empty: its reader does not know the backup boot sector.
         // Through it, the volume is that of v15.
         want = golden(&list("v15-win-10m-default")).0;
-        for rows in [&mut want, &mut got] {
+        for rows in [&mut want, &mut got, &mut archived] {
             rows.remove("/$Boot");
         }
     }
     compare(name, &want, &unreadable, &got);
+    compare(name, &want, &unreadable, &archived);
 }
 
 /// The volumes in `testdata/`.
@@ -236,6 +291,12 @@ fn check_own(name: &str, whole: SharedSource) {
         }
     }
     compare(name, &want, &unreadable, &rows(name, &whole, &want));
+    compare(
+        name,
+        &want,
+        &unreadable,
+        &archived_rows(name, &whole, &want),
+    );
 }
 
 #[test]

@@ -50,7 +50,8 @@ impl Drop for Mount {
 
 fn can_mount() -> bool {
     let there = Command::new("ntfs-3g").arg("--version").output().is_ok();
-    let root = fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    let root =
+        fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
     if !there || !root || !Path::new("/dev/fuse").exists() {
         eprintln!("skipped: ntfs-3g, /dev/fuse and root are needed");
         return false;
@@ -59,7 +60,10 @@ fn can_mount() -> bool {
 }
 
 fn ntbak(args: &[&str]) {
-    let out = Command::new(env!("CARGO_BIN_EXE_ntbak")).args(args).output().unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_ntbak"))
+        .args(args)
+        .output()
+        .unwrap();
     let err = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "ntbak {}: {err}", args.join(" "));
 }
@@ -101,7 +105,11 @@ fn check(name: &str) -> Option<usize> {
         let f: Vec<&str> = line.split('\t').collect();
         let flags: Vec<&str> = f[3].split(',').collect();
         let known = ["attr", "system", "encrypted"];
-        if f[2] == "-" || flags.iter().any(|g| known.contains(g) || g.starts_with("reparse")) {
+        if f[2] == "-"
+            || flags
+                .iter()
+                .any(|g| known.contains(g) || g.starts_with("reparse"))
+        {
             continue;
         }
         // The driver shows reparse points of links and unknown tags as links.
@@ -109,7 +117,9 @@ fn check(name: &str) -> Option<usize> {
             Some((n, path)) if n.parse::<u32>().is_ok() => (n, path),
             _ => ("1", f[0]),
         };
-        let Some(bytes) = unescape(path) else { continue };
+        let Some(bytes) = unescape(path) else {
+            continue;
+        };
         if path.contains("\\x3a") || path.contains("<no name") {
             continue;
         }
@@ -131,9 +141,10 @@ fn check(name: &str) -> Option<usize> {
             continue;
         }
         let got = match fs::read(&full) {
-            Ok(content) => {
-                Sha256::digest(&content).iter().map(|b| format!("{b:02x}")).collect::<String>()
-            }
+            Ok(content) => Sha256::digest(&content)
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect::<String>(),
             Err(e) => e.to_string(),
         };
         read += 1;
@@ -162,5 +173,8 @@ fn restored_volumes_read_the_same() {
             files += n;
         }
     }
-    assert!(volumes >= 18 && files > 2500, "{volumes} volumes, {files} files");
+    assert!(
+        volumes >= 18 && files > 2500,
+        "{volumes} volumes, {files} files"
+    );
 }

@@ -149,9 +149,12 @@ fn health_is_told() {
     );
 }
 
+/// A fault: base image, patches (offset and bytes), what it is meant to do.
+type Damage = (String, Vec<(u64, Vec<u8>)>, String);
+
 /// The patches of `damaged.tsv` by name.
-fn damages() -> BTreeMap<String, (String, Vec<(u64, Vec<u8>)>, String)> {
-    let mut all = BTreeMap::new();
+fn damages() -> BTreeMap<String, Damage> {
+    let mut all: BTreeMap<String, Damage> = BTreeMap::new();
     for line in common::testdata_text("damaged.tsv").lines().skip(1) {
         let f: Vec<&str> = line.split('\t').collect();
         let hex = f[3].as_bytes().chunks(2);

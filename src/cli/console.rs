@@ -11,6 +11,7 @@ use super::text::safe;
 use crate::error::{Error, Result};
 use crate::observe::{CancelFlag, Observer, Warning};
 use serde::Serialize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -27,7 +28,7 @@ pub struct Console {
     style: Style,
     out: Mutex<Out>,
     progress: Mutex<Progress>,
-    cancel: CancelFlag,
+    cancel: Arc<CancelFlag>,
     warnings: AtomicU64,
 }
 
@@ -76,7 +77,7 @@ impl Console {
             style: Style::of_stderr(),
             out: Mutex::new(if taken { Out::stderr() } else { Out::stdout() }),
             progress: Mutex::new(Progress::new(common.progress, common.quiet, common.json)),
-            cancel: CancelFlag::default(),
+            cancel: Arc::default(),
             warnings: AtomicU64::new(0),
         }
     }
@@ -178,6 +179,11 @@ impl Console {
     /// How many warnings there were.
     pub fn warnings(&self) -> u64 {
         self.warnings.load(Ordering::Relaxed)
+    }
+
+    /// The flag that a signal sets.
+    pub fn cancel_flag(&self) -> Arc<CancelFlag> {
+        self.cancel.clone()
     }
 
     /// Asks the job to stop; called when a signal came.

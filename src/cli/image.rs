@@ -68,6 +68,10 @@ pub struct ImageArgs {
     /// Further attempts at a sector that cannot be read
     #[arg(long, value_name = "N", default_value_t = RescueOptions::default().retries)]
     retries: u32,
+    /// In a dead area longer than this, give up pieces of 64 KiB whose first and
+    /// last sector both fail; without it every sector is tried
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    give_up_after: Option<u64>,
     /// Write a ddrescue map of what was read
     #[arg(long, value_name = "FILE")]
     map: Option<PathBuf>,
@@ -127,7 +131,7 @@ impl ImageArgs {
         Ok(())
     }
 
-    fn plan_options(&self) -> PlanOptions {
+    fn plan_options(&self, console: &Console) -> PlanOptions {
         let mut skip = self.skip.clone();
         skip.sort_unstable();
         skip.dedup();
@@ -140,8 +144,10 @@ impl ImageArgs {
             hash: self.hashes().iter().map(|h| h.name().into()).collect(),
             rescue: RescueOptions {
                 retries: self.retries,
+                skip_after: self.give_up_after,
                 ..RescueOptions::default()
             },
+            cancel: Some(console.cancel_flag()),
         }
     }
 
@@ -169,7 +175,7 @@ pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
     let plan = plan(
         opened.source,
         &opened.identity,
-        &args.plan_options(),
+        &args.plan_options(console),
         console,
     )?;
     let whole = !args.hash.is_empty();

@@ -39,6 +39,11 @@ pub fn partition(text: &str) -> Result<u16, String> {
         .ok_or_else(|| "expected the number of a partition, such as 2".into())
 }
 
+/// A number of bytes: `4096`, `64K`, `1.5G`.
+pub fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "expected a size, such as 4096, 64K or 1.5G".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -56,7 +56,7 @@ pub struct MbrEntry {
     /// Type byte; 0 for an unused entry.
     pub kind: u8,
     /// First sector: from the start of the disk (in a logical partition's
-    /// stored entry from its own record; resolved by [`logical`]).
+    /// stored entry from its own record; resolved by `logical`).
     pub start: Lba,
     /// Length in sectors.
     pub sectors: u64,

@@ -222,6 +222,13 @@ impl Job<'_> {
         else {
             return Ok(());
         };
+        if header.unit != self.plan.sector_bytes {
+            return Err(Error::damaged(format!(
+                "A record counts in units of {} bytes, expected sectors of {}",
+                header.unit, self.plan.sector_bytes
+            ))
+            .at(header.stream_offset));
+        }
         let unit = u64::from(self.plan.sector_bytes);
         let mut at = 0usize;
         let mut runs = Vec::new();

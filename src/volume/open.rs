@@ -19,7 +19,7 @@ pub struct VolumeInfo {
     pub label: String,
     /// Version of NTFS: 3.1 since Windows XP, 3.0 Windows 2000, 1.2 Windows NT 4.
     pub version: (u8, u8),
-    /// Flags as stored; see [`super::health`].
+    /// Flags as stored; see [`super::health()`].
     pub flags: u16,
 }
 

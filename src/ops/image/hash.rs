@@ -34,9 +34,16 @@ impl HashKind {
     }
 }
 
+/// A digest's thread.
+struct Worker {
+    kind: HashKind,
+    feed: SyncSender<Arc<Vec<u8>>>,
+    thread: JoinHandle<String>,
+}
+
 /// Computes digests in threads of their own, one for each.
 pub struct Hashers {
-    workers: Vec<(HashKind, SyncSender<Arc<Vec<u8>>>, JoinHandle<String>)>,
+    workers: Vec<Worker>,
 }
 
 impl Hashers {
@@ -50,7 +57,11 @@ impl Hashers {
                     HashKind::Sha256 => digest::<sha2::Sha256>(&rx),
                     HashKind::Md5 => digest::<md5::Md5>(&rx),
                 };
-                (kind, tx, std::thread::spawn(run))
+                Worker {
+                    kind,
+                    feed: tx,
+                    thread: std::thread::spawn(run),
+                }
             })
             .collect();
         Self { workers }
@@ -58,9 +69,10 @@ impl Hashers {
 
     /// The next bytes of the source.
     pub fn feed(&self, bytes: &Arc<Vec<u8>>) -> Result<()> {
-        for (kind, tx, _) in &self.workers {
-            tx.send(bytes.clone())
-                .map_err(|_| Error::usage(format!("{} stopped", kind.name())))?;
+        for w in &self.workers {
+            w.feed
+                .send(bytes.clone())
+                .map_err(|_| Error::usage(format!("{} stopped", w.kind.name())))?;
         }
         Ok(())
     }
@@ -69,12 +81,13 @@ impl Hashers {
     pub fn finish(self) -> Result<Vec<(HashKind, String)>> {
         self.workers
             .into_iter()
-            .map(|(kind, tx, thread)| {
-                drop(tx);
-                let hex = thread
+            .map(|w| {
+                drop(w.feed);
+                let hex = w
+                    .thread
                     .join()
-                    .map_err(|_| Error::usage(format!("{} stopped", kind.name())))?;
-                Ok((kind, hex))
+                    .map_err(|_| Error::usage(format!("{} stopped", w.kind.name())))?;
+                Ok((w.kind, hex))
             })
             .collect()
     }

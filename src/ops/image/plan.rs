@@ -13,7 +13,7 @@ use crate::device::{
 };
 use crate::disk::{TableKind as Table, open_layout};
 use crate::error::{Error, Result};
-use crate::observe::Observer;
+use crate::observe::{CancelFlag, Observer};
 use crate::ops::files::{files_behind, skip_clusters};
 use crate::ops::report::UnreadableRange;
 use crate::units::{ByteRange, ClusterSet};
@@ -57,7 +57,7 @@ impl Skip {
 }
 
 /// What to keep.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct PlanOptions {
     /// Only this partition.
     pub partition: Option<u16>,
@@ -73,6 +73,8 @@ pub struct PlanOptions {
     pub hash: Vec<String>,
     /// How hard to try unreadable sectors.
     pub rescue: RescueOptions,
+    /// Looked at between attempts at a bad sector, which may take minutes.
+    pub cancel: Option<Arc<CancelFlag>>,
 }
 
 /// A file that is left out.
@@ -133,11 +135,11 @@ pub fn plan(
     options: &PlanOptions,
     observer: &dyn Observer,
 ) -> Result<ImagePlan> {
-    let reader = Arc::new(RescueSource::new(
-        source.clone(),
-        options.rescue,
-        Arc::new(BadMap::new()),
-    ));
+    let mut reader = RescueSource::new(source.clone(), options.rescue, Arc::new(BadMap::new()));
+    if let Some(cancel) = &options.cancel {
+        reader = reader.with_cancel(cancel.clone());
+    }
+    let reader = Arc::new(reader);
     let shared: SharedSource = reader.clone();
     let layout = open_layout(&*shared)?;
     let mut notes: Vec<String> = layout.notes.iter().map(|n| n.message.clone()).collect();
