@@ -79,13 +79,36 @@ fn same_kept(plan: &ImagePlan, a: &Path, b: &Path) -> u64 {
     total
 }
 
+/// A volume of more than 2^32 clusters: a sparse file of 2 TiB.
+#[test]
+fn huge() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("huge.img");
+    common::Sparse::unpack("huge", &path);
+    round_trip_of("huge", &path);
+}
+
+/// Every volume and disk that a script of the project makes.
+#[test]
+fn own_volumes() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in common::testdata_names() {
+        let path = dir.path().join(&name);
+        std::fs::write(&path, common::testdata(&name)).unwrap();
+        round_trip_of(&name, &path);
+    }
+}
+
 fn round_trip(name: &str) {
-    let Some(path) = common::image(name) else {
-        return;
-    };
+    if let Some(path) = common::image(name) {
+        round_trip_of(name, &path);
+    }
+}
+
+fn round_trip_of(name: &str, path: &Path) {
     let dir = tempfile::tempdir().unwrap();
     let (archive, target) = (dir.path().join("a.ntbak"), dir.path().join("r.img"));
-    let plan = match plan_of(&path, &PlanOptions::default()) {
+    let plan = match plan_of(path, &PlanOptions::default()) {
         Ok(p) => p,
         Err(e) if name == "v14" => {
             assert_eq!(e.kind(), ntbak::error::ErrorKind::Refused);
@@ -106,7 +129,7 @@ fn round_trip(name: &str) {
     let source: SharedSource = Arc::new(FileSource::open(&archive, 512).unwrap());
     let outcome = verify(source.clone(), &VerifyOptions { threads: 2 }, &Silent).unwrap();
     assert!(outcome.is_sound(), "{:?}", outcome.damage);
-    let device = FileSource::open(&path, 512).unwrap();
+    let device = FileSource::open(path, 512).unwrap();
     let starts: std::collections::HashMap<u16, u64> = plan
         .disk
         .regions
@@ -123,7 +146,7 @@ fn round_trip(name: &str) {
     .unwrap();
     assert!(comparison.is_equal(), "{comparison:?}");
     restore_to(&archive, &target).unwrap();
-    let total = same_kept(&plan, &path, &target);
+    let total = same_kept(&plan, path, &target);
     assert_eq!(total, plan.bytes_to_read(false));
     eprintln!(
         "{name}: {total} bytes kept, archive {} bytes",

@@ -180,8 +180,22 @@ pub struct Sparse {
 }
 
 impl Sparse {
+    /// The same as a sparse file.
+    pub fn unpack(name: &str, to: &Path) {
+        let all = Self::read(name);
+        let out = File::create(to).unwrap();
+        out.set_len(all.len).unwrap();
+        for (at, bytes) in &all.pieces {
+            out.write_all_at(bytes, *at).unwrap();
+        }
+    }
+
     /// `NAME.sparse.zst` of `testdata/`; its README tells the form.
     pub fn testdata(name: &str) -> SharedSource {
+        Arc::new(Self::read(name))
+    }
+
+    fn read(name: &str) -> Self {
         let packed = testdata_bytes(&format!("{name}.sparse.zst"));
         let dictionary = testdata_bytes("upcase.dict");
         let mut input = zstd::Decoder::with_dictionary(&packed[..], &dictionary).unwrap();
@@ -195,7 +209,7 @@ impl Sparse {
             pieces.push((offset, all[at + 16..at + 16 + n].to_vec()));
             at += 16 + n;
         }
-        Arc::new(Self { len, pieces })
+        Self { len, pieces }
     }
 }
 

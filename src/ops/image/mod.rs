@@ -25,7 +25,7 @@ use std::sync::Arc;
 use work::Worker;
 
 /// The zstd level used when nobody says: see `docs/performance.md`.
-pub const DEFAULT_LEVEL: i32 = 2;
+pub const DEFAULT_LEVEL: i32 = 3;
 
 /// Where the stream goes.
 pub enum Destination {
