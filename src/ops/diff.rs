@@ -141,8 +141,32 @@ impl Item {
         }
     }
 
-    fn content(&self, tree: &Tree<'_>) -> Result<[u8; 32]> {
-        let file = tree.volume().file(self.file.record)?;
+    /// Digest of what [`Item::metadata`] compares.
+    fn metadata_key(&self) -> u64 {
+        let mut hash = blake3::Hasher::new();
+        let size = self.size.map_or([0; 9], |n| {
+            let mut b = [1; 9];
+            b[1..].copy_from_slice(&n.to_le_bytes());
+            b
+        });
+        hash.update(&size);
+        if self.own {
+            for t in [self.times.created, self.times.modified, self.times.changed] {
+                hash.update(&t.0.to_le_bytes());
+            }
+            hash.update(&self.attributes.to_le_bytes());
+        }
+        hash.update(&[self.dir.into()]);
+        hash.update(&self.tag.to_le_bytes());
+        hash.update(self.target.as_deref().unwrap_or(b"\0"));
+        let mut key = [0; 8];
+        hash.finalize_xof().fill(&mut key);
+        u64::from_le_bytes(key)
+    }
+
+    /// Digest of the stream of this name that the file record of `tree` has.
+    fn content(&self, tree: &Tree<'_>, record: RecordNo) -> Result<[u8; 32]> {
+        let file = tree.volume().file(record)?;
         let name = self.stream.as_deref().unwrap_or_default();
         let units = to_utf16(name).unwrap_or_default();
         let name: Vec<u8> = units.iter().flat_map(|u| u.to_le_bytes()).collect();
@@ -152,7 +176,27 @@ impl Item {
     }
 }
 
-/// Compares two volumes; each difference goes to `emit`, sorted by path.
+/// A row of the first volume, as small as can be: a million files must fit
+/// beside the listing of the second volume.
+struct Known {
+    /// Digest of the path.
+    path: u128,
+    /// Digest of everything that [`Item::metadata`] compares.
+    metadata: u64,
+    record: u32,
+    /// Found in the second volume.
+    met: bool,
+}
+
+/// A path that is in both volumes and whose content is to be compared.
+struct Pair {
+    path: Vec<u8>,
+    old: RecordNo,
+    new: Item,
+}
+
+/// Compares two volumes; each difference goes to `emit`, sorted by path. Memory
+/// follows the larger of the two and the number of differences.
 pub fn diff(
     old: &Tree<'_>,
     new: &Tree<'_>,
@@ -161,34 +205,80 @@ pub fn diff(
     mut emit: impl FnMut(&Difference) -> Result<()>,
 ) -> Result<DiffSummary> {
     let mut summary = DiffSummary::default();
-    let mut before = items(old, options, observer, &mut summary)?;
-    let after = items(new, options, observer, &mut summary)?;
-    let mut found: Vec<Difference> = Vec::new();
-    let mut fresh = Vec::new();
-    let mut pairs = Vec::new();
-    for (path, b) in after {
-        match before.remove(&path) {
-            Some(a) => pairs.push((path, None, a, b)),
-            None => fresh.push((path, b)),
-        }
-    }
-    // The same file of the same volume under another path.
-    if old.volume().geometry().serial == new.volume().geometry().serial {
-        let key = |i: &Item| (i.file, i.stream.clone());
-        let mut gone: HashMap<_, Vec<Vec<u8>>> = HashMap::new();
-        for (path, a) in &before {
-            gone.entry(key(a)).or_default().push(path.clone());
-        }
-        fresh.retain(|(path, b)| {
-            let Some(was) = gone.get_mut(&key(b)).and_then(Vec::pop) else {
-                return true;
-            };
-            match before.remove(&was) {
-                Some(a) => pairs.push((path.clone(), Some(was), a, b.clone())),
-                None => return true,
-            }
-            false
+    let mut known = Vec::new();
+    summary.damaged += rows(old, options, observer, |row| {
+        known.push(Known {
+            path: path_key(row),
+            metadata: Item::new(row).metadata_key(),
+            record: row.node.record,
+            met: false,
         });
+        Ok(())
+    })?;
+    known.sort_unstable_by_key(|k| k.path);
+
+    let mut fresh: Vec<(Vec<u8>, Item)> = Vec::new();
+    // In both, and other by their metadata: the first side is read again below.
+    let mut other: HashMap<u128, Item> = HashMap::new();
+    let mut found: Vec<Difference> = Vec::new();
+    let mut batch: Vec<Pair> = Vec::new();
+    summary.damaged += rows(new, options, observer, |row| {
+        let key = path_key(row);
+        let item = Item::new(row);
+        let Ok(i) = known.binary_search_by_key(&key, |k| k.path) else {
+            fresh.push((row.path(), item));
+            return Ok(());
+        };
+        known[i].met = true;
+        if known[i].metadata != item.metadata_key() {
+            other.insert(key, item);
+            return Ok(());
+        }
+        if options.quick || item.size.is_none_or(|n| n == 0) {
+            summary.same += 1;
+            return Ok(());
+        }
+        batch.push(Pair {
+            path: row.path(),
+            old: RecordNo(known[i].record.into()),
+            new: item,
+        });
+        if batch.len() == BATCH {
+            compare_batch(old, new, &mut batch, &mut summary, &mut found, observer)?;
+        }
+        Ok(())
+    })?;
+    compare_batch(old, new, &mut batch, &mut summary, &mut found, observer)?;
+
+    // What the first volume has alone, or other than the second one.
+    let mut gone: Vec<(Vec<u8>, Item)> = Vec::new();
+    if !other.is_empty() || known.iter().any(|k| !k.met) {
+        let mut changed = Vec::new();
+        rows(old, options, observer, |row| {
+            let key = path_key(row);
+            match known.binary_search_by_key(&key, |k| k.path) {
+                Ok(i) if known[i].met => {
+                    if let Some(b) = other.remove(&key) {
+                        changed.push((row.path(), None, Item::new(row), b));
+                    }
+                }
+                _ => gone.push((row.path(), Item::new(row))),
+            }
+            Ok(())
+        })?;
+        drop(known);
+        if old.volume().geometry().serial == new.volume().geometry().serial {
+            renamed(&mut gone, &mut fresh, &mut changed);
+        }
+        compare_changed(
+            old,
+            new,
+            changed,
+            options,
+            &mut summary,
+            &mut found,
+            observer,
+        )?;
     }
     found.extend(
         fresh
@@ -196,22 +286,117 @@ pub fn diff(
             .map(|(path, b)| lone(path, &b, Change::Added)),
     );
     found.extend(
-        before
-            .into_iter()
+        gone.into_iter()
             .map(|(path, a)| lone(path, &a, Change::Removed)),
     );
 
-    observer.begin("compare", Some(pairs.len() as u64));
-    for batch in pairs.chunks(BATCH) {
+    let up = new.upcase();
+    found.sort_by(|a, b| up.compare_wtf8(&a.path, &b.path));
+    for d in &found {
+        match d.change {
+            Change::Added => summary.added += 1,
+            Change::Removed => summary.removed += 1,
+            Change::Changed => summary.changed += 1,
+        }
+        summary.unreadable += u64::from(d.aspects.unreadable);
+        emit(d)?;
+    }
+    Ok(summary)
+}
+
+/// Two paths, two items: the old path when it is another one.
+type Both = (Vec<u8>, Option<Vec<u8>>, Item, Item);
+
+/// Takes out of `gone` and `fresh` what is the same file under another path.
+fn renamed(
+    gone: &mut Vec<(Vec<u8>, Item)>,
+    fresh: &mut Vec<(Vec<u8>, Item)>,
+    changed: &mut Vec<Both>,
+) {
+    let key = |i: &Item| (i.file, i.stream.clone());
+    let mut by_file: HashMap<_, Vec<usize>> = HashMap::new();
+    for (i, (_, a)) in gone.iter().enumerate() {
+        by_file.entry(key(a)).or_default().push(i);
+    }
+    let mut taken = vec![false; gone.len()];
+    fresh.retain(|(path, b)| {
+        let Some(i) = by_file.get_mut(&key(b)).and_then(Vec::pop) else {
+            return true;
+        };
+        taken[i] = true;
+        let (was, a) = gone[i].clone();
+        changed.push((path.clone(), Some(was), a, b.clone()));
+        false
+    });
+    let mut taken = taken.into_iter();
+    gone.retain(|_| !taken.next().unwrap_or(false));
+}
+
+/// Compares the content of pairs whose metadata is the same.
+fn compare_batch(
+    old: &Tree<'_>,
+    new: &Tree<'_>,
+    batch: &mut Vec<Pair>,
+    summary: &mut DiffSummary,
+    found: &mut Vec<Difference>,
+    observer: &dyn Observer,
+) -> Result<()> {
+    if observer.cancelled() {
+        return Err(Error::interrupted());
+    }
+    let compare = |p: &Pair| match (
+        p.new.content(old, p.old),
+        p.new.content(new, p.new.file.record),
+    ) {
+        (Ok(x), Ok(y)) => Some(x == y),
+        _ => None,
+    };
+    let results: Vec<Option<bool>> = batch.par_iter().map(compare).collect();
+    for (pair, result) in batch.drain(..).zip(results) {
+        let size = pair.new.size;
+        if result.is_some() {
+            summary.compared += size.unwrap_or(0);
+        }
+        if result == Some(true) {
+            summary.same += 1;
+            continue;
+        }
+        found.push(Difference {
+            path: pair.path,
+            old_path: None,
+            change: Change::Changed,
+            aspects: Aspects {
+                content: result == Some(false),
+                unreadable: result.is_none(),
+                ..Aspects::default()
+            },
+            old_size: size,
+            new_size: size,
+        });
+    }
+    Ok(())
+}
+
+/// Compares pairs that differ in metadata or path.
+fn compare_changed(
+    old: &Tree<'_>,
+    new: &Tree<'_>,
+    changed: Vec<Both>,
+    options: DiffOptions,
+    summary: &mut DiffSummary,
+    found: &mut Vec<Difference>,
+    observer: &dyn Observer,
+) -> Result<()> {
+    for batch in changed.chunks(BATCH) {
         if observer.cancelled() {
             return Err(Error::interrupted());
         }
-        let compare = |(path, was, a, b): &(Vec<u8>, Option<Vec<u8>>, Item, Item)| {
+        let compare = |(path, was, a, b): &Both| {
             let mut aspects = a.metadata(b);
             aspects.name = was.is_some();
             let mut compared = 0;
             if !options.quick && !aspects.size && a.size.is_some_and(|n| n > 0) {
-                match (a.content(old), b.content(new)) {
+                match (a.content(old, a.file.record), b.content(new, b.file.record)) {
                     (Ok(x), Ok(y)) => {
                         aspects.content = x != y;
                         compared = a.size.unwrap_or(0);
@@ -237,21 +422,8 @@ pub fn diff(
                 None => summary.same += 1,
             }
         }
-        observer.advance(batch.len() as u64);
     }
-    observer.end();
-    let up = new.upcase();
-    found.sort_by(|a, b| up.compare_wtf8(&a.path, &b.path));
-    for d in &found {
-        match d.change {
-            Change::Added => summary.added += 1,
-            Change::Removed => summary.removed += 1,
-            Change::Changed => summary.changed += 1,
-        }
-        summary.unreadable += u64::from(d.aspects.unreadable);
-        emit(d)?;
-    }
-    Ok(summary)
+    Ok(())
 }
 
 fn lone(path: Vec<u8>, item: &Item, change: Change) -> Difference {
@@ -269,12 +441,13 @@ fn lone(path: Vec<u8>, item: &Item, change: Change) -> Difference {
     }
 }
 
-fn items(
+/// Every row of a volume that counts; returns how many records were damaged.
+fn rows(
     tree: &Tree<'_>,
     options: DiffOptions,
     observer: &dyn Observer,
-    summary: &mut DiffSummary,
-) -> Result<HashMap<Vec<u8>, Item>> {
+    mut each: impl FnMut(&Row<'_>) -> Result<()>,
+) -> Result<u64> {
     observer.begin("list", Some(tree.volume().mft().record_count));
     let listing = Listing::scan(
         tree.volume(),
@@ -284,15 +457,25 @@ fn items(
         observer,
     )?;
     observer.end();
-    summary.damaged += listing.faults;
-    let mut all = HashMap::new();
+    let mut result = Ok(());
     listing.for_each(|row| {
         let own = row.node.record < 24 && row.node.record != 5;
-        if options.system || !own && !row.dir.starts_with(b"/$Extend/") {
-            all.insert(row.path(), Item::new(row));
+        if result.is_ok() && (options.system || !own && !row.dir.starts_with(b"/$Extend/")) {
+            result = each(row);
         }
     });
-    Ok(all)
+    result.map(|()| listing.faults)
+}
+
+fn path_key(row: &Row<'_>) -> u128 {
+    let mut hash = blake3::Hasher::new();
+    hash.update(row.dir).update(row.name);
+    if let Some((name, _)) = row.stream {
+        hash.update(b":").update(name);
+    }
+    let mut key = [0; 16];
+    hash.finalize_xof().fill(&mut key);
+    u128::from_le_bytes(key)
 }
 
 /// A digest of a stream's logical content that does not depend on where its
