@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// Capabilities this version can read.
 const KNOWN: [&str; 1] = ["zstd"];
 
+/// Most regions a source may have.
+const MAX_REGIONS: usize = 1024;
+
 /// What a backup is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Head {
@@ -194,6 +197,12 @@ impl DiskInfo {
         if !c.is_power_of_two() || c < s || c > 32 << 20 {
             return Err(Error::damaged(format!(
                 "Disk states grid cells of {c} bytes"
+            )));
+        }
+        if disk.regions.len() > MAX_REGIONS {
+            return Err(Error::damaged(format!(
+                "Disk states {} regions, at most {MAX_REGIONS} are allowed",
+                disk.regions.len()
             )));
         }
         let mut seen = std::collections::HashSet::new();

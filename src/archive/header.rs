@@ -74,7 +74,8 @@ impl Kind {
     /// Most bytes its payload may have, stored or decoded.
     pub fn max_bytes(self) -> u64 {
         match self {
-            Kind::Index | Kind::Report => 1 << 30,
+            Kind::Index => 1 << 30,
+            Kind::Head | Kind::Disk => 4 << 20,
             _ => MAX_DATA_BYTES,
         }
     }
@@ -347,6 +348,13 @@ impl Header {
                 kind.name(),
                 header.raw_len,
                 header.stored_len
+            )));
+        }
+        // An index is shorter than the headers before it and the two it copies.
+        if kind == Kind::Index && header.raw_len > at.saturating_add(16 << 20) {
+            return Err(bad(format!(
+                "Index record states {} bytes, more than the stream before it can need",
+                header.raw_len
             )));
         }
         if codec == Codec::Stored && header.raw_len != header.stored_len {

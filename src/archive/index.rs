@@ -148,7 +148,12 @@ impl Index {
             });
             if mft {
                 let mut at = 0u64;
-                for _ in 0..r.number()? {
+                let runs = r.number()?;
+                // Each has 16 bytes in the header of its record.
+                if runs > u64::from(blocks) * (BLOCK as u64 / 16) {
+                    return Err(r.bad(format!("Index entry {n} states {runs} runs")));
+                }
+                for _ in 0..runs {
                     let start = at.wrapping_add(unzigzag(r.number()?));
                     let units = u32::try_from(r.number()?).ok();
                     let kind = u32::try_from(r.number()?).ok().and_then(RunKind::of);

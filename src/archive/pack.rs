@@ -24,6 +24,13 @@ pub struct Packed {
     pub payload: Vec<u8>,
 }
 
+impl Packed {
+    /// BLAKE3 of the payload before compression.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
 /// Samples taken before a large payload is given to the compressor.
 const SAMPLES: usize = 8;
 const SAMPLE: usize = 4096;

@@ -2,8 +2,10 @@
 //! a pipe.
 
 use crate::error::{Error, Result};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -32,24 +34,46 @@ impl PartialFile {
     /// Creates `path.partial`. An existing `path` or an unfinished archive of
     /// that name is an error unless `force` is set.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
-        let partial = partial_path(path);
         if !force {
             refuse_existing(path)?;
-            if partial.exists() {
-                return Err(Error::refused("An unfinished archive of this name exists")
-                    .of(partial.display().to_string())
-                    .hint("--resume goes on with it, --force starts again"));
-            }
         }
-        let file = OpenOptions::new()
+        let mut how = OpenOptions::new();
+        match force {
+            true => how.create(true).truncate(false),
+            false => how.create_new(true),
+        };
+        let file = Self::open(path, &mut how).map_err(|e| {
+            if e.offset().is_none() && !force && partial_path(path).exists() {
+                return Error::refused("An unfinished archive of this name exists")
+                    .of(partial_path(path).display().to_string())
+                    .hint("--resume goes on with it, --force starts again");
+            }
+            e
+        })?;
+        let fail = |e| {
+            Error::io("Cannot empty the unfinished archive", e)
+                .of(file.partial.display().to_string())
+        };
+        file.file.set_len(0).map_err(fail)?;
+        Ok(file)
+    }
+
+    /// Opens `path.partial` for this run alone; never through a link.
+    fn open(path: &Path, how: &mut OpenOptions) -> Result<Self> {
+        let partial = partial_path(path);
+        let name = partial.display().to_string();
+        let file = how
             .read(true)
             .write(true)
-            .create(true)
-            .truncate(true)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
             .open(&partial)
-            .map_err(|e| {
-                Error::io("Cannot create the archive", e).of(partial.display().to_string())
-            })?;
+            .map_err(|e| Error::io("Cannot open the unfinished archive", e).of(&*name))?;
+        if !file.metadata().is_ok_and(|m| m.is_file()) {
+            return Err(Error::refused("This is not a regular file").of(name));
+        }
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(Error::refused("Another run is writing this archive now").of(name));
+        }
         Ok(Self {
             file,
             path: path.to_owned(),
@@ -61,26 +85,17 @@ impl PartialFile {
 
     /// Opens the unfinished archive of `path` to go on with it.
     pub fn reopen(path: &Path, force: bool) -> Result<Self> {
-        let partial = partial_path(path);
         if !force {
             refuse_existing(path)?;
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&partial)
-            .map_err(|e| {
-                Error::io("There is no unfinished archive to go on with", e)
-                    .of(partial.display().to_string())
-                    .hint("start without --resume")
-            })?;
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            partial,
-            since: 0,
-            flusher: None,
-        })
+        if !partial_path(path).exists() {
+            return Err(
+                Error::not_found("There is no unfinished archive to go on with")
+                    .of(partial_path(path).display().to_string())
+                    .hint("start without --resume"),
+            );
+        }
+        Self::open(path, &mut OpenOptions::new())
     }
 
     /// Its present name.

@@ -45,6 +45,9 @@ impl<W: Write> Writer<W> {
             json(serde_json::to_vec(head))?,
             json(serde_json::to_vec(disk))?,
         );
+        // Nothing is written that a reader would refuse.
+        Head::parse(&w.head)?;
+        DiskInfo::parse(&w.disk)?;
         let mut packer = Packer::new(1)?;
         let (head, disk) = (w.head.clone(), w.disk.clone());
         w.append(packer.plain(Kind::Head, &head, false)?)?;

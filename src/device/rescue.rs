@@ -74,7 +74,8 @@ impl BadMap {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn mark_good(&self, r: ByteRange) {
+    /// Records bytes as read, by an earlier run perhaps.
+    pub fn mark_good(&self, r: ByteRange) {
         self.marks().good.insert(r);
     }
 

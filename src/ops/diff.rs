@@ -84,7 +84,7 @@ pub struct DiffSummary {
     pub added: u64,
     /// Paths only in the first volume.
     pub removed: u64,
-    /// Paths in both that differ.
+    /// Paths in both that differ; not those of which nothing can be said.
     pub changed: u64,
     /// Paths in both without a difference.
     pub same: u64,
@@ -296,6 +296,13 @@ pub fn diff(
         match d.change {
             Change::Added => summary.added += 1,
             Change::Removed => summary.removed += 1,
+            // Nothing is known to differ.
+            Change::Changed
+                if d.aspects
+                    == Aspects {
+                        unreadable: true,
+                        ..Aspects::default()
+                    } => {}
             Change::Changed => summary.changed += 1,
         }
         summary.unreadable += u64::from(d.aspects.unreadable);

@@ -10,6 +10,7 @@ pub mod ls;
 pub mod pipeline;
 pub mod report;
 pub mod restore;
+mod rules;
 pub mod second;
 pub mod stream;
 pub mod verify;

@@ -2,13 +2,18 @@
 
 use super::pipeline;
 use super::stream::{Damage, StreamReader};
-use crate::archive::{DiskInfo, Head, Header, Input, Region, RunKind, Totals};
+use crate::archive::{
+    DiskInfo, Head, Header, Input, Region, RegionKind, RunKind, TableKind, Totals,
+};
 use crate::device::Sink;
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
 use crate::units::{ByteRange, ClusterSet, human_bytes};
-use std::collections::BTreeMap;
 use std::sync::Mutex;
+
+/// Bytes at the start of a volume other than NTFS that are written last: the
+/// superblock of Btrfs, the farthest one, ends here.
+const RAW_HELD: u64 = 68 << 10;
 
 /// How to restore.
 pub struct RestoreOptions {
@@ -34,9 +39,16 @@ pub struct RestorePlan {
 }
 
 impl RestorePlan {
-    /// All of a disk, or one partition of it, which then begins at byte 0.
+    /// All of a disk, or one partition of it, which then begins at byte 0. An
+    /// archive of a single partition of a disk has nothing else: it is restored
+    /// as that partition.
     pub fn new(disk: &DiskInfo, partition: Option<u16>) -> Result<Self> {
         let sector_bytes = disk.sector_bytes;
+        let alone = match disk.regions.as_slice() {
+            [only] if disk.table != TableKind::None && only.number != 0 => Some(only.number),
+            _ => None,
+        };
+        let partition = partition.or(alone);
         let Some(number) = partition else {
             let regions = disk.regions.iter().map(|r| (r.clone(), r.start)).collect();
             return Ok(Self {
@@ -64,6 +76,36 @@ impl RestorePlan {
             bytes: region.bytes,
             sector_bytes,
         })
+    }
+
+    /// What is written last, and wiped first on a target that holds something:
+    /// the first sectors of the disk and of NTFS volumes; of others as much as
+    /// their superblocks may lie in.
+    fn held_back(&self) -> Vec<Held> {
+        let unit = u64::from(self.sector_bytes);
+        let mut ranges: Vec<ByteRange> = self
+            .regions
+            .iter()
+            .map(|(r, base)| {
+                let len = match r.kind {
+                    RegionKind::Raw => RAW_HELD.max(unit),
+                    RegionKind::Ntfs | RegionKind::Outside => unit,
+                };
+                ByteRange {
+                    start: *base,
+                    end: base + len.min(r.bytes),
+                }
+            })
+            .filter(|r| !r.is_empty())
+            .collect();
+        super::verify::join(&mut ranges);
+        ranges
+            .into_iter()
+            .map(|range| Held {
+                range,
+                pieces: Vec::new(),
+            })
+            .collect()
     }
 
     /// Refuses a target that cannot take it.
@@ -119,6 +161,12 @@ struct Written {
     list: Vec<u8>,
 }
 
+/// A range of the target that is written last, and what goes there.
+struct Held {
+    range: ByteRange,
+    pieces: Vec<(u64, Vec<u8>)>,
+}
+
 struct Counters {
     written: u64,
     unreadable: u64,
@@ -129,8 +177,8 @@ struct Job<'a> {
     plan: &'a RestorePlan,
     options: &'a RestoreOptions,
     target: &'a dyn Sink,
-    /// First sectors, written last so that nothing half-written looks whole.
-    held: Mutex<BTreeMap<u64, Option<Vec<u8>>>>,
+    /// Written last, so that nothing half-written looks whole.
+    held: Mutex<Vec<Held>>,
     touched: Option<Mutex<ClusterSet>>,
     /// One writer at a time: the kernel lets no more than one into a file, and
     /// those who wait there burn the processor that could decompress.
@@ -152,12 +200,11 @@ pub fn restore<R: Input + Send>(
 ) -> Result<RestoreSummary> {
     plan.fits(target)?;
     let unit = u64::from(plan.sector_bytes);
-    let starts = std::iter::once(0).chain(plan.regions.iter().map(|(_, at)| *at));
     let job = Job {
         plan,
         options,
         target,
-        held: Mutex::new(starts.map(|at| (at, None)).collect()),
+        held: Mutex::new(plan.held_back()),
         touched: options
             .zero_free
             .then(|| Mutex::new(ClusterSet::new(target.len() / unit))),
@@ -170,18 +217,22 @@ pub fn restore<R: Input + Send>(
         }),
     };
     if !target.is_fresh() {
-        for &at in lock(&job.held).keys() {
-            if at + unit <= target.len() {
-                target.zero_at(at, unit)?;
-            }
+        for h in lock(&job.held).iter() {
+            target.zero_at(h.range.start, h.range.len())?;
         }
         target.sync()?;
     }
+    observer.begin("restore", None);
     let outcome = reader.run(options.threads + 1, observer, |header, raw| {
         job.put(header, raw)
     })?;
+    observer.end();
     let damaged = outcome.damage.iter().any(|d| d.loses_data);
     let complete = outcome.totals.is_some() && !damaged;
+    if !complete && options.partial && !target.is_fresh() {
+        // What is lost must not show what the target held before.
+        job.zero_lost(&outcome.damage)?;
+    }
     if complete || options.partial {
         job.release_first_sectors()?;
     }
@@ -202,7 +253,7 @@ pub fn restore<R: Input + Send>(
         skipped_bytes: counters.skipped,
         damage: outcome.damage,
         complete,
-        verified: options.verify && mismatches.is_empty() && (complete || options.partial),
+        verified: options.verify && mismatches.is_empty() && complete,
         mismatches,
         totals: outcome.totals,
     })
@@ -279,30 +330,61 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Writes, but keeps back the first sectors of the target and its regions.
+    /// Writes, but keeps back what is written last.
     fn write(&self, place: u64, data: &[u8]) -> Result<()> {
-        let unit = u64::from(self.plan.sector_bytes);
-        let end = place + data.len() as u64;
-        let mut at = place;
+        let whole = ByteRange {
+            start: place,
+            end: place + data.len() as u64,
+        };
+        let part = |r: &ByteRange| &data[(r.start - place) as usize..(r.end - place) as usize];
+        let mut at = whole.start;
         {
             let mut held = lock(&self.held);
-            let first = place.saturating_sub(unit - 1);
-            for (&h, slot) in held.range_mut(first..end) {
-                // Sectors are never split: runs are made of whole units.
-                if h < at {
-                    continue;
+            let first = held.partition_point(|h| h.range.end <= place);
+            for h in held[first..].iter_mut() {
+                let Some(both) = h.range.intersect(&whole) else {
+                    break;
+                };
+                if at < both.start {
+                    let before = ByteRange {
+                        start: at,
+                        end: both.start,
+                    };
+                    self.target.write_at(at, part(&before))?;
                 }
-                if at < h {
-                    let part = &data[(at - place) as usize..(h - place) as usize];
-                    self.target.write_at(at, part)?;
-                }
-                let stop = (h + unit).min(end);
-                *slot = Some(data[(h - place) as usize..(stop - place) as usize].to_vec());
-                at = stop;
+                h.pieces.push((both.start, part(&both).to_vec()));
+                at = both.end;
             }
         }
-        if at < end {
-            self.target.write_at(at, &data[(at - place) as usize..])?;
+        if at < whole.end {
+            self.target.write_at(
+                at,
+                part(&ByteRange {
+                    start: at,
+                    end: whole.end,
+                }),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Zeros for what a damaged record would have held.
+    fn zero_lost(&self, damage: &[Damage]) -> Result<()> {
+        for d in damage.iter().filter(|d| d.loses_data) {
+            let region = self
+                .plan
+                .regions
+                .iter()
+                .find(|(r, _)| Some(r.number) == d.region);
+            let Some((region, base)) = region else {
+                continue;
+            };
+            for r in &d.ranges {
+                let end = r.end.min(region.bytes);
+                if r.start < end {
+                    self.target.zero_at(base + r.start, end - r.start)?;
+                }
+            }
         }
         Ok(())
     }
@@ -317,9 +399,9 @@ impl Job<'_> {
 
     fn release_first_sectors(&self) -> Result<()> {
         self.target.sync()?;
-        for (&at, slot) in lock(&self.held).iter() {
-            if let Some(bytes) = slot {
-                self.target.write_at(at, bytes)?;
+        for h in lock(&self.held).iter() {
+            for (at, bytes) in &h.pieces {
+                self.target.write_at(*at, bytes)?;
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! records: `verify` throws them away, `restore` writes them.
 
 use super::pipeline;
+use super::rules::Rules;
 use crate::archive::{
     Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Totals, Unpacker, Walker,
 };
@@ -62,7 +63,11 @@ pub struct StreamReader<R> {
     index: Index,
     outcome: Outcome,
     /// A record that was read too far.
-    queued: Option<(Header, Vec<u8>, Body)>,
+    queued: Option<Item>,
+    /// Payloads of Head and Disk, and the latter read.
+    head: Option<Vec<u8>>,
+    disk: Option<(Vec<u8>, DiskInfo)>,
+    rules: Rules,
 }
 
 enum Item {
@@ -84,39 +89,48 @@ impl<R: Input + Send> StreamReader<R> {
             index: Index::default(),
             outcome: Outcome::default(),
             queued: None,
+            head: None,
+            disk: None,
+            rules: Rules::default(),
         }
     }
 
     /// Reads Head and Disk. `None` for what is damaged.
     pub fn begin(&mut self) -> Result<(Option<Head>, Option<DiskInfo>)> {
-        let (mut head, mut disk) = (None, None);
+        let mut head = None;
         let mut unpacker = Unpacker::new()?;
         let mut raw = Vec::new();
-        while let Some(item) = self.next_item()? {
+        while self.disk.is_none()
+            && let Some(item) = self.next_item()?
+        {
             let (header, stored, body) = match item {
                 Item::Damage(d) => {
                     self.outcome.damage.push(d);
                     continue;
                 }
-                Item::Record(h, s, b) => (h, s, b),
+                Item::Record(h, s, b) if matches!(h.kind, Kind::Head | Kind::Disk) => (h, s, b),
+                later => {
+                    self.queued = Some(later);
+                    break;
+                }
             };
-            if !matches!(header.kind, Kind::Head | Kind::Disk) {
-                self.queued = Some((header, stored, body));
-                break;
+            if let Err(d) = check(&mut unpacker, &header, &stored, body, &mut raw) {
+                self.outcome.damage.push(*d);
+                continue;
             }
-            match check(&mut unpacker, &header, &stored, body, &mut raw) {
-                Err(d) => self.outcome.damage.push(*d),
-                Ok(()) if header.kind == Kind::Head => head = Some(Head::parse(&raw)?),
-                Ok(()) => disk = Some(DiskInfo::parse(&raw)?),
-            }
-            if disk.is_some() {
-                break;
+            self.outcome.damage.extend(dirt(&header, body));
+            if header.kind == Kind::Head {
+                head = Some(Head::parse(&raw)?);
+                self.head = Some(std::mem::take(&mut raw));
+            } else {
+                let disk = DiskInfo::parse(&raw)?;
+                self.disk = Some((std::mem::take(&mut raw), disk));
             }
         }
         if self.outcome.records == 0 {
             return Err(Error::new(ErrorKind::Damaged, "This is not an ntbak archive").at(0));
         }
-        Ok((head, disk))
+        Ok((head, self.disk.as_ref().map(|d| d.1.clone())))
     }
 
     /// Reads the rest. `each` gets every Mft and Chunk that passed its checks,
@@ -157,16 +171,7 @@ impl<R: Input + Send> StreamReader<R> {
                         Kind::Index | Kind::Report => Some(std::mem::take(raw)),
                         _ => None,
                     };
-                    let dirt = (body == Body::DirtyPadding).then(|| Damage {
-                        from: header.stream_offset + header.len() as u64 + header.stored_len,
-                        to: header.stream_offset + header.total_len(),
-                        what: "Padding is not zero".into(),
-                        record: Some(header.kind.name()),
-                        region: None,
-                        ranges: Vec::new(),
-                        loses_data: false,
-                        files: Vec::new(),
-                    });
+                    let dirt = dirt(&header, body);
                     Ok(Checked::Fine(header, keep, dirt))
                 }
             },
@@ -203,8 +208,8 @@ impl<R: Input + Send> StreamReader<R> {
     }
 
     fn next_item(&mut self) -> Result<Option<Item>> {
-        if let Some((h, s, b)) = self.queued.take() {
-            return Ok(Some(Item::Record(h, s, b)));
+        if let Some(item) = self.queued.take() {
+            return Ok(Some(item));
         }
         match self.walker.step()? {
             None => Ok(None),
@@ -235,30 +240,45 @@ impl<R: Input + Send> StreamReader<R> {
                 self.outcome.records += 1;
                 let mut stored = Vec::new();
                 let body = self.walker.payload(&mut stored)?;
-                Ok(Some(Item::Record(header, stored, body)))
+                let broken = self.disk.as_ref().and_then(|(_, disk)| {
+                    Rules::alone(disk, &header).or_else(|| self.rules.together(disk, &header))
+                });
+                Ok(Some(match broken {
+                    None => Item::Record(header, stored, body),
+                    Some(what) => Item::Damage(*damage(
+                        &header,
+                        format!("{} record {what}", header.kind.name()),
+                        true,
+                    )),
+                }))
             }
         }
     }
 
     fn compare_index(&self, header: &Header, bytes: &[u8], outcome: &mut Outcome) {
-        let clean = outcome.damage.is_empty();
-        let what = match Index::decode(bytes, u64::MAX) {
-            Err(e) => e.to_string(),
-            Ok((_, _, i)) if clean && i != self.index => {
-                "Index does not name the records that are there".into()
+        if let (Some(head), Some((disk, _))) = (&self.head, &self.disk)
+            && self.index.encode(head, disk) == bytes
+        {
+            // Every record of data is there: what was lost held none.
+            for d in outcome.damage.iter_mut().filter(|d| d.record.is_none()) {
+                d.loses_data = false;
             }
-            Ok(_) => return,
+            return;
+        }
+        let (what, loses_data) = match Index::decode(bytes, self.walker.position()) {
+            Err(e) => (e.message().to_string(), false),
+            Ok((_, _, i)) if i == self.index && (self.head.is_none() || self.disk.is_none()) => {
+                return;
+            }
+            Ok(_) if outcome.damage.iter().any(|d| d.loses_data) => return,
+            Ok(_) => (
+                "Index does not describe the records that are there".into(),
+                true,
+            ),
         };
-        outcome.damage.push(Damage {
-            from: header.stream_offset,
-            to: header.stream_offset + header.total_len(),
-            what,
-            record: Some("Index"),
-            region: None,
-            ranges: Vec::new(),
-            loses_data: false,
-            files: Vec::new(),
-        });
+        let mut d = damage(header, what, false);
+        d.loses_data = loses_data;
+        outcome.damage.push(*d);
     }
 
     fn compare_tail(&self, tail: Option<Header>, outcome: &mut Outcome) {
@@ -267,19 +287,45 @@ impl<R: Input + Send> StreamReader<R> {
         let digest = self.chain.finalize();
         if *digest.as_bytes() == tail.digest {
             outcome.digest = Some(digest.to_hex().to_string());
-        } else if outcome.damage.is_empty() {
-            outcome.damage.push(Damage {
-                from: tail.stream_offset,
-                to: tail.stream_offset + tail.total_len(),
-                what: "The digest in Tail is not that of the records".into(),
-                record: Some("Tail"),
-                region: None,
-                ranges: Vec::new(),
-                loses_data: true,
-                files: Vec::new(),
-            });
+        } else if outcome
+            .damage
+            .iter()
+            .all(|d| d.record.is_some() && !d.loses_data)
+        {
+            // Nothing that is known to be damaged explains it.
+            let what = "The digest in Tail is not that of the records";
+            let mut d = damage(&tail, what.into(), false);
+            d.loses_data = true;
+            outcome.damage.push(*d);
         }
     }
+}
+
+/// A damaged record; `lost` when its payload cannot be used.
+fn damage(header: &Header, what: String, lost: bool) -> Box<Damage> {
+    let data = matches!(header.kind, Kind::Mft | Kind::Chunk);
+    let runs = if lost { header.byte_runs() } else { Vec::new() };
+    Box::new(Damage {
+        from: header.stream_offset,
+        to: header.stream_offset + header.total_len(),
+        what,
+        record: Some(header.kind.name()),
+        region: data.then_some(header.region),
+        ranges: runs
+            .into_iter()
+            .map(|(s, n, _)| ByteRange {
+                start: s,
+                end: s + n,
+            })
+            .collect(),
+        loses_data: data && lost,
+        files: Vec::new(),
+    })
+}
+
+/// What padding that is not zero is: damage that costs nothing.
+fn dirt(header: &Header, body: Body) -> Option<Damage> {
+    (body == Body::DirtyPadding).then(|| *damage(header, "Padding is not zero".into(), false))
 }
 
 fn check(
@@ -289,44 +335,22 @@ fn check(
     body: Body,
     raw: &mut Vec<u8>,
 ) -> std::result::Result<(), Box<Damage>> {
-    let damage = |what: String, lost: bool| {
-        let data = matches!(header.kind, Kind::Mft | Kind::Chunk);
-        Box::new(Damage {
-            from: header.stream_offset,
-            to: header.stream_offset + header.total_len(),
-            what,
-            record: Some(header.kind.name()),
-            region: data.then_some(header.region),
-            ranges: match lost {
-                true => header
-                    .byte_runs()
-                    .into_iter()
-                    .map(|(start, len, _)| ByteRange {
-                        start,
-                        end: start + len,
-                    })
-                    .collect(),
-                false => Vec::new(),
-            },
-            loses_data: data && lost,
-            files: Vec::new(),
-        })
-    };
     if header.kind == Kind::Tail {
         raw.clear();
         return Ok(());
     }
     match body {
         Body::Short => Err(damage(
+            header,
             format!("The stream ends inside a {} record", header.kind.name()),
             true,
         )),
         Body::Whole | Body::DirtyPadding => {
             unpacker
                 .unpack(header, stored, raw)
-                .map_err(|e| damage(e.message().into(), true))?;
+                .map_err(|e| damage(header, e.message().into(), true))?;
             if header.kind == Kind::Pad && raw.iter().any(|&b| b != 0) {
-                return Err(damage("Pad record is not zero".into(), false));
+                return Err(damage(header, "Pad record is not zero".into(), false));
             }
             Ok(())
         }

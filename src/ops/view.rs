@@ -104,7 +104,7 @@ impl View {
         let layout = open_layout(&*source)?;
         let bare = layout.table == Table::None;
         let mut partitions = Vec::new();
-        for p in &layout.partitions {
+        for p in layout.partitions.iter().filter(|p| p.length > 0 || bare) {
             let name = match bare {
                 true => source.name().to_string(),
                 false => format!("{} partition {}", source.name(), p.number),

@@ -216,14 +216,15 @@ fn copy<W: Write>(
     for u in &unreadable {
         observer.warn(warning("unreadable", u.to_string()));
     }
-    if let Some(map) = &options.map {
-        plan.write_map(map)?;
-    }
     let report = Report::of_image(plan, started, hashes.clone(), unreadable.clone());
     let json = serde_json::to_vec(&report)
         .map_err(|e| Error::damaged("Cannot write the report").caused_by(e))?;
     let (totals, digest, out) = writer.finish(&json)?;
     close(out)?;
+    // Last: whatever becomes of the map, the archive is complete.
+    if let Some(map) = &options.map {
+        plan.write_map(map)?;
+    }
     Ok(ImageSummary {
         id,
         totals,

@@ -144,6 +144,15 @@ pub fn plan(
     let layout = open_layout(&*shared)?;
     let mut notes: Vec<String> = layout.notes.iter().map(|n| n.message.clone()).collect();
     let sector = layout.sector_size;
+    let odd = source.len() % u64::from(sector);
+    if odd != 0 {
+        return Err(Error::refused(format!(
+            "The source has {} bytes, {odd} more than a whole number of sectors of {sector}",
+            source.len()
+        ))
+        .of(source.name())
+        .hint("a disk image was cut off, or has other sectors (--sector-size); fill up a copy of it with zeros"));
+    }
     let mut regions = Vec::new();
     let mut gaps = Vec::new();
     if layout.table != Table::None && options.partition.is_none() {
@@ -175,6 +184,10 @@ pub fn plan(
             Error::unsupported(format!("Partition number {} is out of range", p.number))
         })?;
         if options.partition.is_some_and(|n| n != number) {
+            continue;
+        }
+        if p.length == 0 && layout.table != Table::None {
+            // The layout notes why: it lies behind the end of the source.
             continue;
         }
         let mut region = Region {

@@ -4,8 +4,8 @@ use super::jobs::JobKind;
 use super::plan::ImagePlan;
 use super::work::Worker;
 use crate::archive::{
-    Body, DiskInfo, Forward, Found, Head, Header, Kind, PartialFile, RunKind, Unpacker, Walker,
-    Writer,
+    Body, DiskInfo, Forward, Found, Head, Header, Kind, PartialFile, RegionKind, RunKind, Unpacker,
+    Walker, Writer,
 };
 use crate::device::{FileSource, SharedSource};
 use crate::error::{Error, Result};
@@ -72,10 +72,22 @@ pub fn take_up(
         if (header.kind, header.region, header.position) != (kind, region.number, position) {
             return Err(changed("its records are not those of the plan"));
         }
-        if kind == Kind::Mft && check.read_mft(region, &job)? != header.digest {
-            return Err(changed("its file records are not the same"));
+        mark(plan, region.start, &header);
+        // The plan covers which clusters of NTFS are in use, and the file records
+        // every change to a file; elsewhere only the bytes themselves tell, and a
+        // digest of the whole reads them anyway.
+        let by_content =
+            kind == Kind::Mft || region.kind != RegionKind::Ntfs || !plan.options.hash.is_empty();
+        let readable = !header
+            .byte_runs()
+            .iter()
+            .any(|r| r.2 == RunKind::Unreadable);
+        if by_content && readable && check.digest(region, &job)? != Some(header.digest) {
+            return Err(changed(&format!(
+                "bytes of partition {} are not the same",
+                region.number
+            )));
         }
-        mark_unreadable(plan, region.start, &header);
         writer.adopt(&header);
         records += 1;
         observer.advance(header.total_len());
@@ -120,13 +132,17 @@ fn changed(how: &str) -> Error {
     .hint("start again without --resume")
 }
 
-fn mark_unreadable(plan: &ImagePlan, base: u64, header: &Header) {
+/// What the earlier run read, and what it could not.
+fn mark(plan: &ImagePlan, base: u64, header: &Header) {
     for (start, len, kind) in header.byte_runs() {
-        if kind == RunKind::Unreadable {
-            plan.reader.map().mark_bad(ByteRange {
-                start: base + start,
-                end: base + start + len,
-            });
+        let range = ByteRange {
+            start: base + start,
+            end: base + start + len,
+        };
+        match kind {
+            RunKind::Data | RunKind::Zero => plan.reader.map().mark_good(range),
+            RunKind::Unreadable => plan.reader.map().mark_bad(range),
+            RunKind::Skipped => {}
         }
     }
 }

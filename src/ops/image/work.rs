@@ -77,10 +77,12 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Digest of what an Mft job reads now.
-    pub fn read_mft(&mut self, region: &Region, job: &Job) -> Result<[u8; 32]> {
-        self.gather(region, &job.pieces, &None)?;
-        Ok(*blake3::hash(&self.raw).as_bytes())
+    /// Digest of the record that the job would make now.
+    pub fn digest(&mut self, region: &Region, job: &Job) -> Result<Option<[u8; 32]>> {
+        Ok(self
+            .run(region, job, false, true)?
+            .record
+            .map(|r| r.digest()))
     }
 
     /// Fills `raw` with the data pieces; unreadable sectors become pieces.
