@@ -328,6 +328,7 @@ fn rebuild(source: &SharedSource, notes: &mut Vec<String>) -> Result<(Vec<u8>, V
     let (mut head, mut disk) = (None, None);
     let mut copy = None;
     let mut index = Index::default();
+    let mut any = false;
     let mut unpacker = Unpacker::new()?;
     let (mut stored, mut raw) = (Vec::new(), Vec::new());
     loop {
@@ -345,7 +346,10 @@ fn rebuild(source: &SharedSource, notes: &mut Vec<String>) -> Result<(Vec<u8>, V
                     to - from
                 ));
             }
-            Some(Found::Record(h)) => match h.kind {
+            Some(Found::Record(h)) => match {
+                any = true;
+                h.kind
+            } {
                 Kind::Head | Kind::Disk | Kind::Index => {
                     walker.payload(&mut stored)?;
                     if unpacker.unpack(&h, &stored, &mut raw).is_err() {
@@ -387,6 +391,9 @@ fn rebuild(source: &SharedSource, notes: &mut Vec<String>) -> Result<(Vec<u8>, V
     let (copy_head, copy_disk) = copy.map_or((None, None), |(h, d)| (Some(h), Some(d)));
     match (head.or(copy_head), disk.or(copy_disk)) {
         (Some(h), Some(d)) => Ok((h, d, index)),
+        _ if !any => Err(Error::damaged(
+            "This is not an ntbak archive: no record was found in it",
+        )),
         _ => Err(Error::damaged(
             "The archive's Head and Disk records and all their copies are lost",
         )

@@ -44,7 +44,7 @@ pub fn name_files(archive: &Arc<Archive>, damage: &mut [Damage], observer: &dyn 
                 lost_records.entry(e.region).or_default().push((n, range));
             } else if d.ranges.is_empty() {
                 let cell = u64::from(archive.disk().cell_bytes);
-                let start = e.position * cell;
+                let start = e.position.saturating_mul(cell);
                 let range = ByteRange {
                     start,
                     end: start.saturating_add(cell),

@@ -2,7 +2,8 @@
 //! sound one by one, but an archive can be forged, or mended by hand.
 
 use crate::archive::{DiskInfo, Header, Kind, Provenance};
-use crate::units::ClusterSet;
+use crate::device::RangeSet;
+use crate::units::ByteRange;
 use std::collections::HashMap;
 
 /// Checks the records of data one after the other, in the order of the stream.
@@ -10,8 +11,8 @@ use std::collections::HashMap;
 pub struct Rules {
     /// First byte behind the last run of the Chunks of a region.
     chunk_end: HashMap<u16, u64>,
-    /// Units that Mft records hold, by region.
-    mft: HashMap<u16, ClusterSet>,
+    /// Bytes that Mft records hold, by region.
+    mft: HashMap<u16, RangeSet>,
 }
 
 impl Rules {
@@ -58,21 +59,24 @@ impl Rules {
 
     /// What a record breaks together with those before it.
     pub fn together(&mut self, disk: &DiskInfo, header: &Header) -> Option<String> {
-        let unit = u64::from(header.unit).max(1);
-        let region = disk.region(header.region)?;
-        let mft = self
-            .mft
-            .entry(header.region)
-            .or_insert_with(|| ClusterSet::new(region.bytes / unit));
+        disk.region(header.region)?;
+        let mft = self.mft.entry(header.region).or_default();
         for (start, len, _) in header.byte_runs() {
-            let units = start / unit..(start + len) / unit;
+            let range = ByteRange {
+                start,
+                end: start + len,
+            };
             let twice = match header.kind {
-                Kind::Mft => mft.insert(units) > 0,
+                Kind::Mft => {
+                    let twice = !mft.within(range).is_empty();
+                    mft.insert(range);
+                    twice
+                }
                 _ => {
                     let end = self.chunk_end.entry(header.region).or_default();
                     let back = start < *end;
-                    *end = start + len;
-                    back || mft.runs(units).next().is_some()
+                    *end = range.end;
+                    back || !mft.within(range).is_empty()
                 }
             };
             if twice {
