@@ -176,6 +176,16 @@ impl Console {
         }
     }
 
+    /// The last line of a run that only planned.
+    pub fn end_of_dry_run(&self) {
+        if self.json {
+            let row = serde_json::json!({
+                "state": "planned", "dry_run": true, "warnings": self.warnings(),
+            });
+            self.tell("summary", &row);
+        }
+    }
+
     /// How many warnings there were.
     pub fn warnings(&self) -> u64 {
         self.warnings.load(Ordering::Relaxed)

@@ -24,7 +24,7 @@ fn dangerous_requests_end_with_5() {
             &["restore", "a.ntbak", "a.ntbak", "--force"],
             "same storage",
         ),
-        (&["image", "quick.img", "/dev/nothing"], "below /dev"),
+        (&["image", "quick.img", "/dev/nothing"], "where devices are"),
         (&["restore", "a.ntbak", "there.img"], "exists"),
         (&["restore", "cut.ntbak", "new.img"], "not complete"),
     ] {
