@@ -87,6 +87,11 @@ impl Console {
         self.json
     }
 
+    /// True when only errors, warnings and rows are told.
+    pub fn quiet(&self) -> bool {
+        self.quiet && !self.json
+    }
+
     /// How many `-v` there were.
     pub fn verbose(&self) -> u8 {
         self.verbose
