@@ -87,6 +87,11 @@ impl Console {
         self.json
     }
 
+    /// True when only errors, warnings and rows are told.
+    pub fn quiet(&self) -> bool {
+        self.quiet && !self.json
+    }
+
     /// How many `-v` there were.
     pub fn verbose(&self) -> u8 {
         self.verbose
@@ -173,6 +178,16 @@ impl Console {
             self.tell("warning", &Caution { code, message });
         } else {
             self.to_stderr(&format!("{} {}", self.style.warning(), safe(message)));
+        }
+    }
+
+    /// The last line of a run that only planned.
+    pub fn end_of_dry_run(&self) {
+        if self.json {
+            let row = serde_json::json!({
+                "state": "planned", "dry_run": true, "warnings": self.warnings(),
+            });
+            self.tell("summary", &row);
         }
     }
 

@@ -59,17 +59,12 @@ pub fn run(args: &GenerateArgs, console: &Console) -> Result<Exit> {
         }
         _ => {}
     }
-    if let (
-        true,
-        What::Man {
-            directory: Some(dir),
-        },
-    ) = (console.json(), &args.what)
-    {
-        console.tell(
-            "summary",
-            &serde_json::json!({ "directory": dir.display().to_string() }),
-        );
+    if console.json() {
+        let directory = match &args.what {
+            What::Man { directory } => directory.as_ref().map(|d| d.display().to_string()),
+            What::Completions { .. } => None,
+        };
+        console.tell("summary", &serde_json::json!({ "directory": directory }));
     }
     Ok(Exit::Done)
 }

@@ -17,6 +17,9 @@ pub fn of(e: &Error) -> String {
         }
         (_, Some(io::ErrorKind::StorageFull)) => "make room there, then run it again",
         (_, Some(io::ErrorKind::NotFound)) => "check the path",
+        (_, Some(io::ErrorKind::BrokenPipe)) => {
+            "whoever read the output left before its end: look at that program"
+        }
         (ErrorKind::Io, _) => "check the device, its cable and the kernel log (dmesg)",
         (ErrorKind::Unreadable, _) => {
             "the medium fails: image it soon, `ntbak image` goes on around bad sectors"
@@ -46,6 +49,8 @@ mod tests {
         assert_eq!(of(&Error::damaged("x").hint("y")), "y");
         let e = Error::io("x", io::ErrorKind::PermissionDenied.into());
         assert!(of(&e).contains("root"));
+        let e = Error::io("x", io::ErrorKind::BrokenPipe.into());
+        assert!(!of(&e).contains("cable"));
         assert!(!of(&Error::interrupted()).is_empty());
     }
 }

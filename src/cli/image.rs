@@ -6,6 +6,7 @@ use super::facts::{Facts, PartitionRow, Shape};
 use super::text::{bytes, count, duration, percent, rate, safe};
 use super::values;
 use super::view::Opening;
+use crate::archive::partial_path;
 use crate::device::guard::System;
 use crate::device::{RescueOptions, open_source};
 use crate::error::{Error, Result};
@@ -107,16 +108,20 @@ impl ImageArgs {
             return Err(Error::usage("A pipe can be neither resumed nor read back")
                 .hint("write to a file, or verify on the receiving side"));
         }
-        if self.dest.starts_with("/dev") && !pipe {
-            // An archive is a file; below /dev it would fill memory, or be a device.
-            return Err(Error::refused("An archive is not written below /dev")
-                .of(self.dest.display().to_string())
-                .hint("name a file on a mounted disk, or - (standard output)"));
+        let files = (!pipe).then(|| [self.dest.clone(), partial_path(&self.dest)]);
+        for target in self.map.iter().chain(files.iter().flatten()) {
+            if values::is_for_devices(target) {
+                // A file there would fill memory, or be a device.
+                return Err(Error::refused("A file is not written where devices are")
+                    .of(target.display().to_string())
+                    .hint("name a file on a mounted disk, or - (standard output)"));
+            }
         }
         let system = System::read()?;
-        for target in self.map.iter().chain(Some(&self.dest).filter(|_| !pipe)) {
+        for target in self.map.iter().chain(files.iter().flatten()) {
             system.check_distinct(&self.source, target)?;
         }
+        self.check_map(&system, files.as_ref())?;
         let exists = |p: &Path| !pipe && !self.dry_run && p.exists();
         if exists(&self.dest) && !self.force {
             return Err(Error::refused("The archive exists already")
@@ -127,6 +132,33 @@ impl ImageArgs {
             return Err(Error::refused("The destination is not a regular file")
                 .of(self.dest.display().to_string())
                 .hint("an archive goes to a regular file or to - (standard output)"));
+        }
+        Ok(())
+    }
+
+    /// The map must not replace anything, the archive least of all.
+    fn check_map(&self, system: &System, files: Option<&[PathBuf; 2]>) -> Result<()> {
+        let Some(map) = &self.map else {
+            return Ok(());
+        };
+        let name = map.display().to_string();
+        let full = values::absolute(map);
+        for file in files.into_iter().flatten() {
+            if values::absolute(file) == full || system.same_storage(file, map) {
+                return Err(Error::refused("The map would be written over the archive")
+                    .of(name)
+                    .hint("choose another name for the map"));
+            }
+        }
+        if map.exists() && !map.is_file() {
+            return Err(Error::refused("The map is not a regular file")
+                .of(name)
+                .hint("name a file to be made"));
+        }
+        if map.exists() && !self.force {
+            return Err(Error::refused("The map exists already")
+                .of(name)
+                .hint("choose another name, or --force to replace it"));
         }
         Ok(())
     }
@@ -181,6 +213,7 @@ pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
     let whole = !args.hash.is_empty();
     tell_plan(&plan, whole, args.dry_run, console);
     if args.dry_run {
+        console.end_of_dry_run();
         return Ok(Exit::Done);
     }
     let destination = match args.to_pipe() {
@@ -311,13 +344,16 @@ fn tell_plan(plan: &ImagePlan, whole: bool, dry_run: bool, console: &Console) {
     }
     let _ = writeln!(
         text,
-        "Plan: {}, {}, {} to read of {} ({:.1} %)",
+        "Plan: {}, {}, {} to read of {}{}",
         count(row.partitions as u64, "partition"),
         count(row.files, "file and directory")
             .replace("file and directories", "files and directories"),
         bytes(row.bytes_to_read),
         human_bytes(row.bytes),
-        percent(row.bytes_to_read, row.bytes)
+        match row.bytes_to_read.checked_sub(row.bytes) {
+            None | Some(0) => format!(" ({:.1} %)", percent(row.bytes_to_read, row.bytes)),
+            Some(_) => ": file records are read once more for the digest".into(),
+        }
     );
     if dry_run {
         text += "Nothing was written: this was a dry run\n";

@@ -199,12 +199,15 @@ impl Status {
     }
 }
 
-/// Tasks that go through records count these; all others count bytes.
+/// Tasks that go through file records count these; all others count bytes.
 fn counts_bytes(task: &str) -> bool {
-    !["record", "owner", "file", "cluster"]
-        .iter()
-        .any(|w| task.to_lowercase().contains(w))
-        || task.starts_with("zero")
+    ![
+        "list",
+        "second opinion",
+        "Reading file records",
+        "Looking for owners",
+    ]
+    .contains(&task)
 }
 
 fn capital(s: &str) -> String {
@@ -280,6 +283,16 @@ mod tests {
             s.line(),
             "Copy: 1.0 MiB of 4.0 MiB (25 %), 1.0 MiB/s, 3.0 s left"
         );
-        assert!(!counts_bytes("Reading file records") && counts_bytes("zero free clusters"));
+        for task in [
+            "list",
+            "second opinion",
+            "Reading file records",
+            "Looking for owners",
+        ] {
+            assert!(!counts_bytes(task), "{task}");
+        }
+        for task in ["copy", "verify", "zero free clusters", "read back"] {
+            assert!(counts_bytes(task), "{task}");
+        }
     }
 }

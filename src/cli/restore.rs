@@ -6,7 +6,7 @@ use super::exit::{Exit, TABLE};
 use super::facts::PartitionRow;
 use super::text::{bytes, duration, rate, safe};
 use super::values;
-use crate::archive::{Archive, DiskInfo, Forward, Head, Input, Pipe};
+use crate::archive::{Archive, DiskInfo, Forward, Head, Input, Pipe, partial_path};
 use crate::device::guard::System;
 use crate::device::{BlockSink, FileSink, FileSinkOptions, OpenOptions, Sink, open_source};
 use crate::error::{Error, Result};
@@ -105,7 +105,11 @@ pub fn run(args: &RestoreArgs, console: &Console) -> Result<Exit> {
     for note in archive.notes() {
         console.caution("archive", note);
     }
-    System::read()?.check_distinct(&args.archive, &args.target)?;
+    let system = System::read()?;
+    system.check_distinct(&args.archive, &args.target)?;
+    if !is_device(&args.target) {
+        system.check_distinct(&args.archive, &made_as(&args.target))?;
+    }
     refuse_incomplete(archive.head(), archive.is_complete(), args.partial)
         .map_err(|e| e.of(args.archive.display().to_string()))?;
     let mut reader = StreamReader::new(Forward::new(source, 0));
@@ -133,19 +137,26 @@ fn go<R: Input + Send>(
 ) -> Result<Exit> {
     let plan = RestorePlan::new(disk, args.partition)
         .map_err(|e| e.of(args.archive.display().to_string()))?;
-    let device = std::fs::metadata(&args.target).is_ok_and(|m| m.file_type().is_block_device());
-    if !device && args.target.starts_with("/dev") && !args.target.exists() {
+    let device = is_device(&args.target);
+    if !device && values::is_for_devices(&args.target) && !args.target.exists() {
         // A slip of the pen must not fill the memory behind /dev with an image.
         return Err(Error::not_found("There is no such device")
             .of(args.target.display().to_string())
             .hint("lsblk lists the disks and partitions"));
     }
-    System::read()?.check_target(&args.target)?;
+    let system = System::read()?;
+    system.check_target(&args.target)?;
+    if !device {
+        system.check_target(&made_as(&args.target))?;
+    }
     tell_plan(args, &plan, head, device, console);
     if args.dry_run {
-        if device {
-            fits_device(&args.target, &plan)?;
+        match device {
+            // As the real run opens it; nothing is written.
+            true => plan.fits(&BlockSink::open(&args.target)?)?,
+            false => fits_file(args)?,
         }
+        console.end_of_dry_run();
         return Ok(Exit::Done);
     }
     if device && !args.yes {
@@ -203,22 +214,33 @@ fn write<R: Input + Send>(
     restore(reader, plan, sink, options, console)
 }
 
-/// The size of a device, without opening it for writing.
-fn fits_device(path: &Path, plan: &RestorePlan) -> Result<()> {
-    let options = OpenOptions {
-        live: true,
-        ..OpenOptions::default()
+/// Whether a file target may be made, without making it.
+fn fits_file(args: &RestoreArgs) -> Result<()> {
+    let refused = |words: &str, path: &Path| {
+        Err(Error::refused(words)
+            .of(path.display().to_string())
+            .hint("choose another name, or replace it with --force"))
     };
-    let size = open_source(path, options)?.identity.size;
-    match size < plan.bytes {
-        false => Ok(()),
-        true => Err(Error::refused(format!(
-            "The target is too small: it has {}, {} are needed",
-            bytes(size),
-            bytes(plan.bytes)
-        ))
-        .of(path.display().to_string())),
+    let partial = made_as(&args.target);
+    match std::fs::metadata(&args.target) {
+        Ok(m) if !m.is_file() => Err(Error::usage("The target exists and is not a regular file")
+            .of(args.target.display().to_string())),
+        Ok(_) if !args.force => refused("The target exists", &args.target),
+        _ if partial.exists() && !args.force => {
+            refused("A partial file of an earlier run is in the way", &partial)
+        }
+        _ => Ok(()),
     }
+}
+
+fn is_device(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|m| m.file_type().is_block_device())
+}
+
+/// The name that a file target has until it is whole.
+fn made_as(target: &Path) -> PathBuf {
+    let full = target.canonicalize();
+    partial_path(&full.unwrap_or_else(|_| target.to_path_buf()))
 }
 
 #[derive(Serialize)]
@@ -349,9 +371,11 @@ fn tell_summary(
         };
         return console.tell("summary", &row);
     }
+    let whole = s.complete || args.partial;
     let mut t = format!(
-        "Written: {}, {} of data\n",
-        safe(&args.target.display().to_string()),
+        "{}: {}, {} of data\n",
+        if whole { "Written" } else { "Not finished" },
+        safe(&left.unwrap_or(&args.target).display().to_string()),
         bytes(s.written_bytes)
     );
     let _ = writeln!(

@@ -2,6 +2,8 @@
 
 use crate::ops::image::{HashKind, Skip};
 use crate::units::parse_size;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// A sector size: a power of two from 512 to 65536, `4K` too.
 pub fn sector_size(text: &str) -> Result<u32, String> {
@@ -44,9 +46,48 @@ pub fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| "expected a size, such as 4096, 64K or 1.5G".into())
 }
 
+/// A path from the root, as far as its directories exist.
+pub fn absolute(path: &Path) -> PathBuf {
+    if let Ok(full) = path.canonicalize() {
+        return full;
+    }
+    match (parent(path).canonicalize(), path.file_name()) {
+        (Ok(dir), Some(name)) => dir.join(name),
+        _ => std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()),
+    }
+}
+
+/// True for a path in `/dev` itself, where device nodes are. Another file
+/// system that is mounted below, such as `/dev/shm`, is a place for files.
+pub fn is_for_devices(path: &Path) -> bool {
+    let dir = parent(path);
+    let full = absolute(dir);
+    let on = |p: &Path| std::fs::metadata(p).ok().map(|m| m.dev());
+    full.starts_with("/dev") && (on(dir).is_none() || on(dir) == on(Path::new("/dev")))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(d) if !d.as_os_str().is_empty() => d,
+        _ => Path::new("."),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_place_of_devices_is_known() {
+        for path in ["/dev/nothing", "/dev/null", "/dev/none/x", "/dev/../dev/x"] {
+            assert!(is_for_devices(Path::new(path)), "{path}");
+        }
+        assert!(!is_for_devices(Path::new("x")) && !is_for_devices(Path::new("/tmp/dev/x")));
+        assert_eq!(
+            absolute(Path::new("/tmp/../tmp/x")),
+            absolute(Path::new("/tmp/x"))
+        );
+    }
 
     #[test]
     fn values_are_read_or_refused() {

@@ -61,19 +61,15 @@ pub struct VerifyArgs {
 /// Checks what there is to check.
 pub fn run(args: &VerifyArgs, console: &Console) -> Result<Exit> {
     let view = args.view.open(console)?;
-    let exit = match &view.archive {
-        Some(archive) => check_archive(args, archive, console)?,
+    match &view.archive {
+        Some(archive) => check_archive(args, &view, archive, console),
         None if args.against.is_some() => {
-            return Err(Error::usage("Only an archive is compared with a source")
+            Err(Error::usage("Only an archive is compared with a source")
                 .of(args.view.view.display().to_string())
-                .hint("`ntbak diff` compares two volumes"));
+                .hint("`ntbak diff` compares two volumes"))
         }
-        None => check_volumes(args, &view, console)?,
-    };
-    if args.second_opinion {
-        second(args, &view, console)?;
+        None => check_volumes(args, &view, console),
     }
-    Ok(exit)
 }
 
 #[derive(Serialize)]
@@ -92,7 +88,12 @@ struct SummaryRow<'a> {
     warnings: u64,
 }
 
-fn check_archive(args: &VerifyArgs, archive: &Arc<Archive>, console: &Console) -> Result<Exit> {
+fn check_archive(
+    args: &VerifyArgs,
+    view: &View,
+    archive: &Arc<Archive>,
+    console: &Console,
+) -> Result<Exit> {
     let options = VerifyOptions {
         threads: args.threads.unwrap_or_else(default_threads),
     };
@@ -134,6 +135,16 @@ fn check_archive(args: &VerifyArgs, archive: &Arc<Archive>, console: &Console) -
             ),
         );
     }
+    second(args, view, console)?;
+    let differs = comparison.as_ref().is_some_and(|c| !c.differing.is_empty());
+    let gaps = comparison
+        .as_ref()
+        .is_some_and(|c| !c.unreadable.is_empty());
+    let exit = match () {
+        _ if !outcome.is_sound() || differs => Exit::Mismatch,
+        _ if gaps || unreadable > 0 => Exit::Gaps,
+        _ => Exit::Done,
+    };
     if console.json() {
         console.row(
             "summary",
@@ -151,7 +162,7 @@ fn check_archive(args: &VerifyArgs, archive: &Arc<Archive>, console: &Console) -
                 warnings: console.warnings(),
             },
         )?;
-    } else {
+    } else if exit != Exit::Done || !console.quiet() {
         let speed = human_bytes(rate(archive.source().len(), time));
         let mut text = verdict(&outcome, state);
         text += &format!("  Time         {}, {speed}/s\n", duration(time));
@@ -169,15 +180,7 @@ fn check_archive(args: &VerifyArgs, archive: &Arc<Archive>, console: &Console) -
         }
         console.put(text.as_bytes())?;
     }
-    let differs = comparison.as_ref().is_some_and(|c| !c.differing.is_empty());
-    let gaps = comparison
-        .as_ref()
-        .is_some_and(|c| !c.unreadable.is_empty());
-    Ok(match () {
-        _ if !outcome.is_sound() || differs => Exit::Mismatch,
-        _ if gaps || unreadable > 0 => Exit::Gaps,
-        _ => Exit::Done,
-    })
+    Ok(exit)
 }
 
 fn verdict(o: &Outcome, state: &str) -> String {
@@ -272,6 +275,9 @@ fn base(
 fn check_volumes(args: &VerifyArgs, view: &View, console: &Console) -> Result<Exit> {
     let mut faults = false;
     let mut checked = 0u64;
+    let mut remarks = Vec::new();
+    // A sound result is not told to whoever wants few words.
+    let mut held = String::new();
     for p in &view.partitions {
         if args.partition.is_some_and(|n| n != p.number) {
             continue;
@@ -287,7 +293,7 @@ fn check_volumes(args: &VerifyArgs, view: &View, console: &Console) -> Result<Ex
         if console.json() {
             console.row("partition", &row)?;
         } else {
-            console.put(row.line().as_bytes())?;
+            held += &row.line();
         }
         if !p.is_ntfs && view.partitions.len() > 1 {
             continue;
@@ -299,40 +305,53 @@ fn check_volumes(args: &VerifyArgs, view: &View, console: &Console) -> Result<Ex
         let shape = Shape::of_volume(&volume);
         let facts = Facts::new(p.number, shape, &usage.report, &health, volume.notes(), &[]);
         checked += usage.report.records.total;
-        faults |= facts.has_faults() || !volume.notes().is_empty();
+        faults |= facts.has_faults();
+        remarks.extend(facts.remarks());
         if console.json() {
             console.row("volume", &facts)?;
         } else {
-            console.put(facts.text(console.verbose() > 0).as_bytes())?;
+            held += &facts.text(console.verbose() > 0);
+        }
+        if faults || !console.quiet() {
+            console.put(std::mem::take(&mut held).as_bytes())?;
         }
     }
     if checked == 0 {
         view.partition(args.partition)?.volume()?;
     }
+    second(args, view, console)?;
     let state = if faults { "damaged" } else { "sound" };
     if console.json() {
         let row = serde_json::json!({
             "view": args.view.view.display().to_string(),
             "state": state,
             "records": checked,
+            "remarks": remarks,
             "warnings": console.warnings(),
         });
         console.row("summary", &row)?;
-    } else {
-        let text = match faults {
+    } else if faults || !console.quiet() {
+        let mut text = match faults {
             true => "Damaged: see the differences above\n".to_string(),
             false => format!(
-                "Sound: {} agree with $Bitmap\n",
+                "File records and $Bitmap agree; {} checked, file contents are not\n",
                 count(checked, "file record")
             ),
         };
+        for r in &remarks {
+            text += &format!("  Besides      {r}\n");
+        }
         console.put(text.as_bytes())?;
     }
     Ok(if faults { Exit::Mismatch } else { Exit::Done })
 }
 
-/// Tells what another reader says. It never changes how the run ends.
+/// Tells what another reader says, if that was asked for. It never changes how
+/// the run ends.
 fn second(args: &VerifyArgs, view: &View, console: &Console) -> Result<()> {
+    if !args.second_opinion {
+        return Ok(());
+    }
     for p in view.partitions.iter().filter(|p| p.is_ntfs) {
         if args.partition.is_some_and(|n| n != p.number) {
             continue;
@@ -348,6 +367,9 @@ fn second(args: &VerifyArgs, view: &View, console: &Console) -> Result<()> {
         if console.json() {
             let row = serde_json::json!({ "partition": p.number, "opinion": opinion });
             console.row("second_opinion", &row)?;
+            continue;
+        }
+        if console.quiet() && opinion.differed == 0 {
             continue;
         }
         let mut text = format!(

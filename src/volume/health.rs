@@ -80,6 +80,11 @@ pub enum Hibernation {
 pub enum BackupBoot {
     /// It gives the same geometry.
     Same,
+    /// It gives the geometry in use, because the first boot sector does not.
+    InUse {
+        /// What is wrong with the first.
+        why: String,
+    },
     /// The source ends before it, as images of a volume without its last sector do.
     BehindEnd,
     /// It is not sound, or differs.
@@ -170,6 +175,18 @@ fn backup_boot(volume: &Volume) -> BackupBoot {
     let here = volume.geometry();
     let at = here.volume_bytes();
     let mut sector = [0; BOOT_LEN];
+    // The geometry in use may itself come from the copy.
+    let first = volume.read_at(0, &mut sector);
+    match first.and_then(|()| parse_boot(&sector, 0)) {
+        Ok(first) if first == *here => {}
+        Ok(first) => {
+            let what = different(here, &first);
+            return BackupBoot::InUse {
+                why: format!("{what} in the first boot sector is wrong"),
+            };
+        }
+        Err(e) => return BackupBoot::InUse { why: e.to_string() },
+    }
     if at.saturating_add(BOOT_LEN as u64) > volume.source().len() {
         return BackupBoot::BehindEnd;
     }

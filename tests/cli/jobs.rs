@@ -103,7 +103,9 @@ fn damage_is_found_and_named() {
     fs::write(d.join("bad.ntbak"), &bytes).unwrap();
     let err = text(&expect(d, 4, &["verify", "bad.ntbak"]).stderr);
     assert!(err.contains("warning: ") && err.contains("hit: /"), "{err}");
-    expect(d, 4, &["restore", "bad.ntbak", "b.img"]);
+    let said = text(&expect(d, 4, &["restore", "bad.ntbak", "b.img"]).stdout);
+    assert!(said.contains("Not finished: b.img.partial"), "{said}");
+    assert!(!said.contains("Written"), "{said}");
     assert!(!d.join("b.img").exists() && d.join("b.img.partial").exists());
     expect(
         d,
@@ -170,4 +172,72 @@ fn extract_takes_files_out() {
         7352
     );
     assert!(d.join("out/Welcome.txt").exists());
+}
+
+#[test]
+fn verify_of_a_volume_says_what_was_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let path = volume(d, "links");
+    let said = text(&expect(d, 0, &["verify", "links.img"]).stdout);
+    assert!(
+        said.contains("\nFile records and $Bitmap agree; "),
+        "{said}"
+    );
+    assert!(
+        !said.contains("Sound") && !said.contains("Besides"),
+        "{said}"
+    );
+    for args in [
+        &["verify", "-q", "links.img"][..],
+        &["verify", "-q", "a.ntbak"],
+    ] {
+        if args[2] == "a.ntbak" {
+            expect(d, 0, &["image", "links.img", "a.ntbak", "-q"]);
+        }
+        let out = expect(d, 0, args);
+        assert!(out.stdout.is_empty() && out.stderr.is_empty(), "{args:?}");
+    }
+    let args = ["verify", "links.img", "--second-opinion", "--json"];
+    let r = rows(&expect(d, 0, &args).stdout);
+    assert_eq!(of(&r, "second_opinion").len(), 1);
+    assert_eq!(r.last().unwrap()["type"], "summary");
+    for s in of(&r, "status") {
+        assert_eq!(s["unit"], "items", "{s}");
+    }
+
+    // Without the copy of the boot sector nothing is lost.
+    let bytes = fs::read(&path).unwrap();
+    let sectors = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
+    let at = sectors * usize::from(u16::from_le_bytes([bytes[11], bytes[12]]));
+    fs::write(d.join("short.img"), &bytes[..at]).unwrap();
+    let said = text(&expect(d, 0, &["verify", "short.img"]).stdout);
+    assert!(
+        said.contains("Besides") && said.contains("ends before"),
+        "{said}"
+    );
+
+    // The copy is in use when the first is damaged.
+    let mut wrong = bytes.clone();
+    wrong[..512].fill(0x5a);
+    fs::write(d.join("first.img"), &wrong).unwrap();
+    let said = text(&expect(d, 0, &["info", "first.img"]).stdout);
+    assert!(
+        said.contains("Boot copy    in use, because the first"),
+        "{said}"
+    );
+    assert!(said.contains("$MFTMirr     same"), "{said}");
+    expect(d, 4, &["verify", "first.img"]);
+
+    // A digest of everything reads the file records once more.
+    let args = [
+        "image",
+        "links.img",
+        "b.ntbak",
+        "--hash",
+        "md5",
+        "--dry-run",
+    ];
+    let said = text(&expect(d, 0, &args).stdout);
+    assert!(said.contains("once more for the digest"), "{said}");
 }

@@ -2,10 +2,33 @@
 
 use super::super::text::{count, safe};
 use super::Facts;
-use crate::volume::health::{BackupBoot, Hibernation};
+use super::text::mirror;
+use crate::volume::health::{BackupBoot, Hibernation, MftMirror};
 use crate::volume::logfile::LogState;
 
 impl Facts<'_> {
+    /// Copies for emergencies that are not as they should be. The volume itself
+    /// works without them.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let p = self.partition;
+        match &self.health.backup_boot {
+            BackupBoot::Same | BackupBoot::InUse { .. } => {}
+            BackupBoot::BehindEnd => out.push(format!(
+                "Partition {p}: the source ends before the copy of the boot sector"
+            )),
+            BackupBoot::Wrong { why } => out.push(format!(
+                "Partition {p}: the copy of the boot sector is not usable: {}",
+                safe(why)
+            )),
+        }
+        if self.health.mft_mirror != MftMirror::Same {
+            let what = mirror(&self.health.mft_mirror);
+            out.push(format!("Partition {p}: $MFTMirr is {what}"));
+        }
+        out
+    }
+
     /// What a backup of this state should be told about, each on its own.
     pub fn cautions(&self) -> Vec<(String, String)> {
         let mut out = Vec::new();

@@ -172,10 +172,13 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// True when something on the volume is not as NTFS wants it.
+    /// True when something on the volume is not as NTFS wants it. That the
+    /// source ends before the copy of the boot sector is no damage.
     pub fn has_faults(&self) -> bool {
         let u = self.usage;
+        let told = |n: &Finding| n.code != "no-backup-boot-sector";
         !u.differences.is_empty()
+            || self.notes.iter().any(told)
             || u.bad_records.count + u.bad_attributes.count + u.unmarked.count > 0
     }
 }

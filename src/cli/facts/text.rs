@@ -3,7 +3,7 @@
 use super::super::text::{bytes, count, safe, table};
 use super::Facts;
 use crate::units::human_bytes;
-use crate::volume::health::{BackupBoot, Health, Hibernation};
+use crate::volume::health::{BackupBoot, Health, Hibernation, MftMirror};
 use crate::volume::logfile::LogState;
 use crate::volume::usage::RangeList;
 use std::fmt::Write;
@@ -199,6 +199,18 @@ fn plural(n: u64, one: &str, many: &str) -> String {
     }
 }
 
+/// What `$MFTMirr` is like.
+pub(super) fn mirror(m: &MftMirror) -> String {
+    match m {
+        MftMirror::Same => "same as the first file records".into(),
+        MftMirror::Differs { records } => {
+            let list: Vec<String> = records.iter().map(u64::to_string).collect();
+            format!("not the same as file record {}", list.join(", "))
+        }
+        MftMirror::Unknown { why } => format!("unknown: {}", safe(why)),
+    }
+}
+
 fn health(h: &Health) -> Vec<(&'static str, String)> {
     let dirty = match h.dirty {
         None => "unknown: $Volume is damaged".into(),
@@ -221,6 +233,9 @@ fn health(h: &Health) -> Vec<(&'static str, String)> {
     };
     let backup = match &h.backup_boot {
         BackupBoot::Same => "same as the first".to_string(),
+        BackupBoot::InUse { why } => {
+            format!("in use, because the first is damaged: {}", safe(why))
+        }
         BackupBoot::BehindEnd => "not there: the source ends before it".into(),
         BackupBoot::Wrong { why } => format!("not usable: {}", safe(why)),
     };
@@ -236,6 +251,7 @@ fn health(h: &Health) -> Vec<(&'static str, String)> {
             .map_or("unknown: $BadClus is damaged".into(), |n| n.to_string()),
     ));
     out.push(("Boot copy", backup));
+    out.push(("$MFTMirr", mirror(&h.mft_mirror)));
     out
 }
 

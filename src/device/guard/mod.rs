@@ -85,6 +85,9 @@ impl fmt::Display for Usage {
     }
 }
 
+/// Somewhere.
+const ANY: (u64, u64) = (0, u64::MAX);
+
 /// Turns a path into an identity; a test gives its own.
 pub type Resolver = Box<dyn Fn(&Path) -> Option<StorageId> + Send + Sync>;
 
@@ -220,9 +223,85 @@ impl System {
         out
     }
 
+    /// What the bytes of a device lie on, with the part of it that they are:
+    /// its disk, the file or device behind a loop device, and so on down. True
+    /// for what is behind a loop device: nothing keeps others from using it.
+    fn lower(&self, own: DevNo) -> Vec<(StorageId, (u64, u64), bool)> {
+        let mut out = Vec::new();
+        let mut seen = BTreeSet::from([own]);
+        let mut todo = vec![(own, ANY)];
+        while let Some((d, (from, to))) = todo.pop() {
+            let (start, end) = self.stack.window(d);
+            let part = (
+                start.saturating_add(from),
+                start.saturating_add(to).min(end),
+            );
+            let block = StorageId::Block;
+            // Of a stacked device it is not known which part it is.
+            let slaves = self.stack.slaves(d).into_iter();
+            let mut next: Vec<_> = slaves.map(|s| (block(s), ANY, false)).collect();
+            next.extend(self.stack.parent(d).map(|p| (block(p), part, false)));
+            let behind = self.stack.backing_file(d);
+            next.extend(behind.and_then(|f| Some(((self.resolve)(&f)?, part, true))));
+            for n in next {
+                match n.0 {
+                    StorageId::Block(b) if seen.insert(b) => todo.push((b, n.1)),
+                    StorageId::Block(_) => continue,
+                    StorageId::File { .. } => {}
+                }
+                out.push(n);
+            }
+        }
+        out
+    }
+
+    /// Devices that show bytes of `own` without being built on it: others over
+    /// the same file or device. And the files that `own` lies on.
+    fn beside(&self, own: DevNo) -> (BTreeSet<DevNo>, Vec<StorageId>) {
+        let resolve = |p: &Path| self.block(p);
+        let lower = self.lower(own);
+        let mut chain = BTreeSet::from([own]);
+        chain.extend(lower.iter().filter_map(|l| match l.0 {
+            StorageId::Block(d) => Some(d),
+            StorageId::File { .. } => None,
+        }));
+        let loops = self.stack.loops();
+        let (mut devices, mut files) = (BTreeSet::new(), Vec::new());
+        for (id, (from, to), behind_loop) in lower {
+            let mut others: Vec<DevNo> = loops
+                .iter()
+                .filter(|(_, f)| (self.resolve)(f) == Some(id))
+                .map(|(l, _)| *l)
+                .collect();
+            match id {
+                StorageId::Block(d) => {
+                    devices.insert(d);
+                    if behind_loop {
+                        others.extend(self.stack.partitions(d));
+                        others.extend(self.stack.holders(d));
+                    }
+                }
+                file => files.push(file),
+            }
+            others.retain(|o| !chain.contains(o));
+            for o in others {
+                let (start, end) = self.stack.window(o);
+                if start < to && from < end {
+                    devices.extend(self.stack.above(o, &resolve));
+                }
+            }
+        }
+        (devices, files)
+    }
+
     /// Who uses the storage now.
     pub fn usage(&self, id: StorageId) -> Vec<Usage> {
-        let devices = self.above(id);
+        let built = self.above(id);
+        let (mut devices, files) = match id {
+            StorageId::Block(own) => self.beside(own),
+            file => (BTreeSet::new(), vec![file]),
+        };
+        devices.extend(&built);
         let mut out = Vec::new();
         for m in &self.mounts {
             let source = Path::new(&m.source);
@@ -235,7 +314,7 @@ impl System {
                     Some(StorageId::Block(d)) => {
                         devices.contains(&d) || self.same_btrfs(m, d, &devices)
                     }
-                    Some(f) => f == id,
+                    Some(f) => files.contains(&f),
                     None => false,
                 };
             if hit {
@@ -253,7 +332,7 @@ impl System {
         for s in &self.swaps {
             let hit = match (self.resolve)(s) {
                 Some(StorageId::Block(d)) => devices.contains(&d),
-                Some(f) => f == id,
+                Some(f) => files.contains(&f),
                 None => false,
             };
             if hit {
@@ -263,7 +342,7 @@ impl System {
         if let StorageId::Block(own) = id {
             let mut parts = BTreeSet::from([own]);
             parts.extend(self.stack.partitions(own));
-            for d in devices.iter().filter(|d| !parts.contains(d)) {
+            for d in built.iter().filter(|d| !parts.contains(d)) {
                 if self.stack.parent(own) != Some(*d) {
                     out.push(Usage::Held {
                         by: self.stack.name(*d),

@@ -86,6 +86,24 @@ impl Stack {
         ))
     }
 
+    /// Where a loop device shows its backing file, or a partition its disk:
+    /// first byte and the byte behind the last.
+    pub fn window(&self, dev: DevNo) -> (u64, u64) {
+        let number = |name: &str| -> Option<u64> {
+            let text = fs::read_to_string(self.dir(dev)?.join(name)).ok()?;
+            text.trim().parse().ok()
+        };
+        let (start, len) = match number("partition") {
+            Some(_) => (
+                number("start").map(|n| n.saturating_mul(512)),
+                number("size").map(|n| n.saturating_mul(512)),
+            ),
+            None => (number("loop/offset"), number("loop/sizelimit")),
+        };
+        let (start, len) = (start.unwrap_or(0), len.filter(|&n| n > 0));
+        (start, len.map_or(u64::MAX, |n| start.saturating_add(n)))
+    }
+
     /// Every loop device in use, with what is behind it.
     pub fn loops(&self) -> Vec<(DevNo, PathBuf)> {
         let mut out: Vec<_> = children(&self.root.join("dev/block"))

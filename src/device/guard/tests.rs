@@ -47,6 +47,13 @@ impl Tree {
         self
     }
 
+    fn window(self, device: &str, offset: u64, limit: u64) -> Self {
+        let dir = self.0.path().join("devices").join(device).join("loop");
+        fs::write(dir.join("offset"), format!("{offset}\n")).unwrap();
+        fs::write(dir.join("sizelimit"), format!("{limit}\n")).unwrap();
+        self
+    }
+
     fn system(&self, mounts: &str, swaps: &str, paths: &[(&str, StorageId)]) -> System {
         let paths: HashMap<PathBuf, StorageId> =
             paths.iter().map(|(p, i)| (PathBuf::from(p), *i)).collect();
@@ -102,6 +109,7 @@ const PATHS: &[(&str, StorageId)] = &[
     ("/dev/mapper/lv", block(252, 1)),
     ("/dev/loop0", block(7, 0)),
     ("/dev/loop0p1", block(259, 0)),
+    ("/dev/loop1", block(7, 1)),
     ("/data", file((8, 1), 2)),
     ("/data/disk.img", file((8, 1), 77)),
     ("/data/other.img", file((8, 1), 78)),
@@ -152,6 +160,51 @@ fn an_image_under_a_loop_device_counts() {
     // Mounted through FUSE without any device: the table names the image.
     let m = line("0:50", "/mnt", "fuse", "/data/other.img", "rw");
     assert_eq!(uses(&m, "", "/data/other.img").len(), 1);
+}
+
+#[test]
+fn others_over_the_same_file_or_device_count() {
+    let t = machine()
+        .backed("loop1", "/data/disk.img")
+        .window("loop1", 1 << 20, 1 << 20);
+    let check = |m: &str, path: &str, n: usize| {
+        let s = t.system(m, "", PATHS);
+        let id = s.storage(Path::new(path)).unwrap();
+        assert_eq!(s.usage(id).len(), n, "{path}: {:?}", s.usage(id));
+        assert_eq!(s.check_source(Path::new(path), false).is_err(), n > 0);
+        assert_eq!(s.check_target(Path::new(path)).is_err(), n > 0);
+    };
+    // The file itself, mounted through FUSE.
+    let m = line("0:50", "/mnt", "fuse", "/data/disk.img", "rw");
+    for path in ["/dev/loop0", "/dev/loop0p1", "/dev/loop1", "/data/disk.img"] {
+        check(&m, path, 1);
+    }
+    // Another loop device on a part of it.
+    let m = line("7:1", "/mnt", "ntfs3", "/dev/loop1", "rw");
+    for path in ["/dev/loop0", "/dev/loop1", "/data/disk.img"] {
+        check(&m, path, 1);
+    }
+    // The disk that holds the file, or another file on it, is no user of it.
+    let m = line("8:1", "/data", "ext4", "/dev/sda1", "rw");
+    check(&m, "/dev/loop0", 0);
+    let m = line("0:50", "/mnt", "fuse", "/data/other.img", "rw");
+    check(&m, "/dev/loop0", 0);
+    // Two parts that do not meet are two volumes.
+    let t = machine()
+        .backed("loop0", "/data/other.img")
+        .backed("loop1", "/data/other.img")
+        .window("loop0", 0, 1 << 20)
+        .window("loop1", 1 << 20, 0);
+    let s = t.system(&line("7:1", "/mnt", "ntfs3", "/dev/loop1", "rw"), "", PATHS);
+    assert!(s.usage(block(7, 0)).is_empty());
+    assert_eq!(s.usage(block(7, 1)).len(), 1);
+    // A loop device over a device that is mounted.
+    let t = machine().backed("loop1", "/dev/sda1");
+    let s = t.system(&line("8:1", "/data", "ext4", "/dev/sda1", "rw"), "", PATHS);
+    assert_eq!(s.usage(block(7, 1)).len(), 1);
+    let s = t.system(&line("7:1", "/mnt", "ext4", "/dev/loop1", "rw"), "", PATHS);
+    assert!(s.check_source(Path::new("/dev/sda1"), false).is_err());
+    assert!(s.check_source(Path::new("/dev/sda2"), false).is_ok());
 }
 
 #[test]
@@ -349,7 +402,9 @@ fn real_devices_and_mounts() {
             return;
         }
         let mounted = Mounted(at.clone());
-        for p in [path, &image] {
+        let other = Loop::over(&image, false);
+        let other = other.as_ref().map(|l| Path::new(&*l.0));
+        for p in [path, &image].into_iter().chain(other) {
             let r = open_source(p, OpenOptions::default());
             assert_eq!(r.is_err(), refused, "{how} {}", p.display());
             if let Err(e) = r {
