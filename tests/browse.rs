@@ -233,13 +233,15 @@ fn extract_does_not_follow_links_of_the_host() {
 }
 
 #[test]
-fn extract_leaves_out_what_it_cannot_have() {
+fn extract_gives_what_is_elsewhere_as_it_is_stored() {
     let Some(v) = open("v05", None) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (s, warnings) = take(&v, "/OneDrive", dir.path(), ExtractOptions::default());
-    assert_eq!(s.skipped, 1, "{warnings:#?}");
+    assert_eq!(s.skipped, 0, "{warnings:#?}");
     assert!(warnings.iter().any(|w| w.code == "elsewhere"));
-    assert!(!dir.path().join("OneDrive/created-online.txt").exists());
+    let online = dir.path().join("OneDrive/created-online.txt");
+    let stored = std::fs::read(online).unwrap();
+    assert!(!stored.is_empty() && stored.iter().all(|&b| b == 0));
     assert!(dir.path().join("OneDrive/example.txt").exists());
 }
 
