@@ -139,7 +139,11 @@ fn all(
     let row = |row: &Row<'_>, text: &mut Vec<u8>| {
         let here = match deep {
             true => !orphan || row.dir.starts_with(&dir),
-            false => row.dir == dir && !row.name.is_empty(),
+            false => {
+                // Nameless records in use stand in no directory.
+                let nameless = row.node.in_use() && row.name.starts_with(b"<no name mft ");
+                row.dir == dir && !row.name.is_empty() && !nameless
+            }
         };
         if here {
             line(row, options, deep, text);

@@ -16,7 +16,7 @@ use crate::units::{FileRef, RecordNo};
 use crate::volume::attr::{DATA, REPARSE_POINT, STANDARD_INFORMATION};
 use crate::volume::file::FileRecords;
 use crate::volume::listing::{Deleted, Listing};
-use crate::volume::names::{Space, wtf8};
+use crate::volume::names::{Space, to_utf16, wtf8};
 use crate::volume::path::VolumePath;
 use crate::volume::reparse::{self, Reparse, Target};
 use crate::volume::stream::{Piece, Stream};
@@ -150,7 +150,10 @@ pub fn extract_deleted(
             .collect();
         names.push(row.name.to_vec());
         let below = |p: &VolumePath| {
-            let same = |(a, b): (&Vec<u8>, &Vec<u8>)| tree.upcase().compare_wtf8(a, b).is_eq();
+            let wide = |n: &[u8]| to_utf16(n).unwrap_or_default();
+            let same = |(a, b): (&Vec<u8>, &Vec<u8>)| {
+                a == b || tree.upcase().compare(wide(a), wide(b)).is_eq()
+            };
             p.names.len() <= names.len() && p.names.iter().zip(&names).all(same)
         };
         if let Some(i) = paths.iter().position(below) {
