@@ -58,6 +58,10 @@ pub fn run(args: &CatArgs, console: &Console) -> Result<Exit> {
         (None, None) => Err(Error::usage("There is neither a path nor a record")),
     }
     .map_err(|e| e.of(name))?;
+    if stream.flags().encrypted() && !stream.is_resident() {
+        let what = "Encrypted by EFS: these are the encrypted bytes, without the key ($EFS, an attribute of its own) and the owner's certificate they cannot be read";
+        console.caution("encrypted", what);
+    }
     // Not through the buffer of lines: this is data.
     let mut out = io::BufWriter::with_capacity(1 << 20, io::stdout().lock());
     let mut left = false;

@@ -2,11 +2,13 @@
 
 use super::console::Console;
 use super::exit::{Exit, TABLE};
-use super::ls::pick;
+use super::ls::{pick, record};
 use super::text::{bytes, count, duration, safe};
 use super::view::ViewArgs;
 use crate::error::{Error, Result};
-use crate::ops::extract::{ExtractOptions, ExtractSummary, extract};
+use crate::ops::extract::{
+    ExtractOptions, ExtractSummary, extract, extract_deleted, extract_record,
+};
 use crate::volume::{Tree, VolumePath};
 use clap::Args;
 use serde::Serialize;
@@ -24,14 +26,21 @@ use std::time::Instant;
 Examples:
   ntbak extract backup.ntbak /Users/a -C restored
   ntbak extract backup.ntbak p2:/boot.ini p3:/data -C restored
+  ntbak extract /dev/sdb1 --deleted /Users -C found
 
 {TABLE}"))]
 pub struct ExtractArgs {
     #[command(flatten)]
     view: ViewArgs,
     /// What to copy
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present_any = ["mft", "deleted"], value_name = "PATH")]
     paths: Vec<OsString>,
+    /// The file of this file record, also a deleted one, pN: in front if need be
+    #[arg(long, value_name = "N", conflicts_with_all = ["paths", "deleted"])]
+    mft: Option<String>,
+    /// Deleted files at or below PATH whose records still have a name
+    #[arg(long)]
+    deleted: bool,
     /// Directory to copy to; it must exist
     #[arg(short = 'C', long, value_name = "DIR", default_value = ".")]
     directory: PathBuf,
@@ -65,6 +74,13 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<Exit> {
         let path = VolumePath::parse(text.as_encoded_bytes())?;
         by_partition.entry(path.partition).or_default().push(path);
     }
+    if args.deleted && args.paths.is_empty() {
+        by_partition.insert(None, vec![VolumePath::default()]);
+    }
+    let by_record = args.mft.as_deref().map(record).transpose()?;
+    if let Some((number, _)) = by_record {
+        by_partition.insert(number, Vec::new());
+    }
     if !args.directory.is_dir() {
         return Err(Error::usage("There is no such directory to copy to")
             .of(args.directory.display().to_string())
@@ -82,8 +98,13 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<Exit> {
         let partition = pick(&view, number)?;
         let volume = partition.volume()?;
         let tree = Tree::new(&volume);
-        let s = extract(&tree, &paths, &args.directory, options, console)
-            .map_err(|e| e.of(partition.source.name()))?;
+        let to = &args.directory;
+        let s = match by_record {
+            Some((_, n)) => extract_record(&tree, n, to, options, console),
+            None if args.deleted => extract_deleted(&tree, &paths, to, options, console),
+            None => extract(&tree, &paths, to, options, console),
+        };
+        let s = s.map_err(|e| e.of(partition.source.name()))?;
         total.files += s.files;
         total.dirs += s.dirs;
         total.streams += s.streams;

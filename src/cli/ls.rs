@@ -38,8 +38,8 @@ pub struct LsArgs {
     /// Everything below
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// Deleted files too, whose records still have a name; needs -R
-    #[arg(long, requires = "recursive")]
+    /// Deleted files too, whose records still have a name
+    #[arg(long)]
     deleted: bool,
     /// The file of this file record, pN: in front if need be
     #[arg(long, value_name = "N", conflicts_with_all = ["path", "recursive"])]

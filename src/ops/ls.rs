@@ -7,8 +7,9 @@ use crate::volume::listing::{Deleted, Listing, Row, file_rows};
 use crate::volume::names::{push_escaped, push_escaped_path};
 use crate::volume::path::VolumePath;
 use crate::volume::reparse::tag_name;
-use crate::volume::tree::{Found, Tree};
+use crate::volume::tree::{DirList, Found, ROOT, Tree};
 use std::io::Write;
+use std::sync::Arc;
 
 /// What to list, and how.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +20,7 @@ pub struct LsOptions {
     pub long: bool,
     /// A JSON object per line, with all there is to say.
     pub json: bool,
-    /// Deleted files too, or only them. Needs `recursive`.
+    /// Deleted files too, or only them.
     pub deleted: Deleted,
     /// Set before each path: `p2:` on a disk, else empty.
     pub prefix: String,
@@ -50,22 +51,27 @@ pub fn ls(
     observer: &dyn Observer,
     mut out: impl FnMut(&[u8]) -> Result<()> + Send,
 ) -> Result<LsSummary> {
-    if options.deleted != Deleted::Hide && !options.recursive {
-        return Err(Error::usage("Deleted files are listed with -R only")
-            .hint("Add -R, or name the record with --mft"));
-    }
     let found = match target {
         LsTarget::Path(path) => tree.lookup(path)?,
         LsTarget::Record(n) => return one(tree, *n, options, &mut out),
     };
-    let record = tree.volume().record(found.file.record)?;
-    if found.stream.is_some() || !record.view().is_directory() {
-        return file(tree, &found, options, &mut out);
+    let orphan = tree.is_orphan(&found);
+    if !orphan {
+        let record = tree.volume().record(found.file.record)?;
+        if found.stream.is_some() || !record.view().is_directory() {
+            return file(tree, &found, options, &mut out);
+        }
     }
-    if options.recursive {
+    if options.recursive || options.deleted != Deleted::Hide {
         return all(tree, &found, options, observer, out);
     }
-    let list = tree.list(found.file.record)?;
+    let list = match orphan {
+        true => DirList {
+            entries: Arc::new(tree.list_orphan(found.file)?),
+            damage: None,
+        },
+        false => tree.list(found.file.record)?,
+    };
     let mut summary = LsSummary::default();
     if let Some(finding) = &list.damage {
         summary.damaged += 1;
@@ -114,13 +120,36 @@ fn all(
     observer: &dyn Observer,
     out: impl FnMut(&[u8]) -> Result<()> + Send,
 ) -> Result<LsSummary> {
-    let top = found.file.record;
+    let orphan = tree.is_orphan(found);
+    let top = if orphan { ROOT } else { found.file.record };
     let total = tree.volume().mft().record_count;
     observer.begin("list", Some(total));
     let listing = Listing::scan(tree.volume(), tree.upcase(), top, options.deleted, observer);
     observer.end();
-    let listing = listing?.below(&found.path);
-    listing.write(|row, text| line(row, options, true, text), out)?;
+    let listing = if orphan {
+        listing?
+    } else {
+        listing?.below(&found.path)
+    };
+    let mut dir = found.path.clone();
+    if dir != b"/" {
+        dir.push(b'/');
+    }
+    let deep = options.recursive;
+    let row = |row: &Row<'_>, text: &mut Vec<u8>| {
+        let here = match deep {
+            true => !orphan || row.dir.starts_with(&dir),
+            false => {
+                // Nameless records in use stand in no directory.
+                let nameless = row.node.in_use() && row.name.starts_with(b"<no name mft ");
+                row.dir == dir && !row.name.is_empty() && !nameless
+            }
+        };
+        if here {
+            line(row, options, deep, text);
+        }
+    };
+    listing.write(row, out)?;
     Ok(LsSummary {
         damaged: listing.faults,
     })

@@ -1,6 +1,7 @@
 //! The tree of directories: looking paths up through their indexes, listing a
 //! directory, and the path of a record through its parent links. Where an
-//! index is damaged, all file records are asked for their parents instead.
+//! index is damaged or lacks a name, all file records are asked for their
+//! parents, once for the whole volume.
 
 use super::attr::{self, DATA, FILE_NAME, INDEX_ALLOCATION, INDEX_ROOT};
 use super::file::{FileRecords, FileStream};
@@ -16,7 +17,7 @@ use super::upcase::{TABLE_BYTES, UpCase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Silent;
 use crate::units::{FileRef, RecordNo};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// The root directory's record.
@@ -32,6 +33,7 @@ pub struct Tree<'v> {
     upcase: OnceLock<(UpCase, Option<Finding>)>,
     parents: Mutex<HashMap<u64, Link>>,
     rescued: Mutex<HashMap<u64, Arc<Vec<DirEntry>>>>,
+    children: Mutex<Option<Arc<Children>>>,
 }
 
 /// What a record's own name says about its place.
@@ -82,6 +84,7 @@ impl<'v> Tree<'v> {
             upcase: OnceLock::new(),
             parents: Mutex::default(),
             rescued: Mutex::default(),
+            children: Mutex::default(),
         }
     }
 
@@ -182,12 +185,26 @@ impl<'v> Tree<'v> {
             let path = [&from.path[..], b"/", name].concat();
             Error::not_found(format!("Found no file {}", Escaped(&path)))
         };
-        let entry = match orphan_in(from.path.strip_prefix(b"/").unwrap_or_default()) {
-            Some(dir) => self.pick(&self.by_parent(dir)?, name),
-            None => self.find(from.file.record, name)?,
+        if self.is_orphan(from) {
+            let entry = self.pick(&self.by_parent(from.file)?, name);
+            let entry = entry.ok_or_else(missing)?;
+            return Ok(found(entry.file, &entry.name));
+        }
+        let entry = self.find(from.file.record, name)?;
+        let checked = match &entry {
+            Some(e) => self.check(e.file),
+            None => Ok(()),
         };
+        if entry.is_none() || checked.is_err() {
+            // The index lacks it, or leads elsewhere: perhaps the file still
+            // says that it is here.
+            let linked = self.rescue(from.file.record).unwrap_or_default();
+            if let Some(e) = self.pick(&linked, name) {
+                return Ok(found(e.file, &e.name));
+            }
+        }
         let entry = entry.ok_or_else(missing)?;
-        self.check(entry.file).map_err(|e| {
+        checked.map_err(|e| {
             let path = [&from.path[..], b"/", &entry.name].concat();
             Error::damaged(format!("{}: {}", Escaped(&path), e.message()))
         })?;
@@ -303,24 +320,71 @@ impl<'v> Tree<'v> {
 
     /// Names that say they stand in `dir`, sorted.
     fn by_parent(&self, dir: FileRef) -> Result<Vec<DirEntry>> {
-        let mut found = Vec::new();
-        let collect = |out: &mut Vec<DirEntry>, scanned: Scanned<'_>| {
-            let (Scanned::Record(view) | Scanned::Mirror(view)) = scanned else {
-                return;
-            };
-            if view.in_use() {
-                out.extend(children_in(&view, dir));
-            }
-        };
-        let sink = |mut some| {
-            found.append(&mut some);
-            Ok(())
-        };
-        self.volume.scan(&Silent, |_| Vec::new(), collect, sink)?;
+        let mut found = self.children()?.of(dir);
         found.retain(|e| self.check(e.file).is_ok());
         let up = self.upcase();
         found.sort_by(|a, b| up.compare_wtf8(&a.name, &b.name));
         Ok(found)
+    }
+
+    /// The parent links of all records; read once.
+    fn children(&self) -> Result<Arc<Children>> {
+        let known = lock(&self.children).clone();
+        if let Some(c) = known {
+            return Ok(c);
+        }
+        // Not under the lock: the scan waits for threads that may want it.
+        let made = Arc::new(Children::scan(self.volume)?);
+        *lock(&self.children) = Some(made.clone());
+        Ok(made)
+    }
+
+    /// True for the place of files that have lost their directory,
+    /// `/<orphan record-sequence>`.
+    pub fn is_orphan(&self, found: &Found) -> bool {
+        let name = found.path.strip_prefix(b"/").unwrap_or_default();
+        found.stream.is_none() && orphan_in(name) == Some(found.file)
+    }
+
+    /// What says that it stands in a directory, or in one that is gone.
+    pub fn list_orphan(&self, dir: FileRef) -> Result<Vec<DirEntry>> {
+        self.by_parent(dir)
+    }
+
+    /// What stands in a directory by its index or by the parent links. The
+    /// number says how many names the index lacks.
+    pub fn list_all(&self, dir: FileRef) -> Result<(DirList, usize)> {
+        let mut list = self.list(dir.record)?;
+        if list.damage.is_some() {
+            return Ok((list, 0));
+        }
+        let Ok(children) = self.children() else {
+            return Ok((list, 0));
+        };
+        let mut linked = children.of(self.reference(dir.record)?);
+        let known: HashSet<(u64, &[u8])> = list
+            .entries
+            .iter()
+            .map(|e| (e.file.record.0, &e.name[..]))
+            .collect();
+        linked.retain(|e| {
+            !known.contains(&(e.file.record.0, &e.name[..])) && self.check(e.file).is_ok()
+        });
+        drop(known);
+        let lacking = linked.len();
+        if lacking > 0 {
+            let up = self.upcase();
+            let entries = Arc::make_mut(&mut list.entries);
+            entries.append(&mut linked);
+            entries.sort_by(|a, b| up.compare_wtf8(&a.name, &b.name));
+        }
+        Ok((list, lacking))
+    }
+
+    /// Directories that are gone, or inside themselves, and that files say
+    /// they stand in.
+    pub fn orphans(&self) -> Result<Vec<FileRef>> {
+        Ok(self.children()?.orphans())
     }
 
     fn reference(&self, n: RecordNo) -> Result<FileRef> {
@@ -348,7 +412,7 @@ impl<'v> Tree<'v> {
     pub fn path_of(&self, n: RecordNo) -> Result<Vec<u8>> {
         let mut parts: Vec<Arc<[u8]>> = Vec::new();
         let mut at = n;
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         loop {
             if !seen.insert(at) || parts.len() > MAX_LEVELS {
                 parts.push(
@@ -385,7 +449,8 @@ impl<'v> Tree<'v> {
         Ok(path)
     }
 
-    fn is_dir(&self, dir: FileRef) -> bool {
+    /// The directory is in use, and not by another file.
+    pub fn is_dir(&self, dir: FileRef) -> bool {
         self.volume.record(dir.record).is_ok_and(|r| {
             let v = r.view();
             let same = v.sequence() == dir.sequence || dir.sequence == 0;
@@ -476,26 +541,149 @@ pub fn names_of(file: &FileRecords) -> Vec<(FileRef, Vec<u8>)> {
     found
 }
 
-/// The names in a record that say they stand in `dir`.
-fn children_in(view: &RecordView<'_>, dir: FileRef) -> Vec<DirEntry> {
-    let mut found = Vec::new();
-    let file = view.base().unwrap_or_else(|| view.file_ref());
-    for a in view.attributes().flatten() {
-        if a.type_code == FILE_NAME
-            && let Some(n) = a.resident().and_then(FileName::parse)
-            && n.parent.record == dir.record
-            && (n.parent.sequence == dir.sequence || n.parent.sequence == 0)
-            && n.space != Space::Dos
-            && file.record != dir.record
-        {
-            found.push(DirEntry {
-                file,
-                name: n.wtf8(),
-                space: n.space,
-            });
+/// Names by the directories that they say they stand in.
+struct Children {
+    /// By directory.
+    links: Vec<Child>,
+    /// The names, WTF-8, end to end.
+    text: Vec<u8>,
+    /// Directories in use and their sequence numbers.
+    dirs: HashMap<u64, u16>,
+}
+
+/// A name in [`Children`].
+struct Child {
+    dir: FileRef,
+    file: FileRef,
+    at: usize,
+    len: u16,
+    space: Space,
+}
+
+impl Children {
+    fn scan(volume: &Volume) -> Result<Self> {
+        let new = || Self {
+            links: Vec::new(),
+            text: Vec::new(),
+            dirs: HashMap::new(),
+        };
+        let mut all = new();
+        let collect = |part: &mut Self, scanned: Scanned<'_>| {
+            if let Scanned::Record(view) | Scanned::Mirror(view) = scanned
+                && view.in_use()
+            {
+                part.add(&view);
+            }
+        };
+        volume.scan(
+            &Silent,
+            |_| new(),
+            collect,
+            |mut part| {
+                let before = all.text.len();
+                for link in &mut part.links {
+                    link.at += before;
+                }
+                all.links.append(&mut part.links);
+                all.text.append(&mut part.text);
+                all.dirs.extend(part.dirs);
+                Ok(())
+            },
+        )?;
+        all.links.sort_by_key(|c| c.dir);
+        Ok(all)
+    }
+
+    fn add(&mut self, view: &RecordView<'_>) {
+        let file = view.base().unwrap_or_else(|| view.file_ref());
+        if view.base().is_none() && view.is_directory() {
+            self.dirs.insert(file.record.0, file.sequence);
+        }
+        for a in view.attributes().flatten() {
+            if a.type_code == FILE_NAME
+                && let Some(n) = a.resident().and_then(FileName::parse)
+                && n.space != Space::Dos
+                && n.parent.record != file.record
+            {
+                let name = n.wtf8();
+                self.links.push(Child {
+                    dir: n.parent,
+                    file,
+                    at: self.text.len(),
+                    // 255 characters at most.
+                    len: name.len() as u16,
+                    space: n.space,
+                });
+                self.text.extend_from_slice(&name);
+            }
         }
     }
-    found
+
+    fn range(&self, dir: RecordNo) -> &[Child] {
+        let from = self.links.partition_point(|c| c.dir.record < dir);
+        let rest = &self.links[from..];
+        &rest[..rest.partition_point(|c| c.dir.record == dir)]
+    }
+
+    fn of(&self, dir: FileRef) -> Vec<DirEntry> {
+        let here = |c: &&Child| c.dir.sequence == dir.sequence || c.dir.sequence == 0;
+        let entry = |c: &Child| DirEntry {
+            file: c.file,
+            name: self.text[c.at..c.at + usize::from(c.len)].to_vec(),
+            space: c.space,
+        };
+        self.range(dir.record)
+            .iter()
+            .filter(here)
+            .map(entry)
+            .collect()
+    }
+
+    fn is_dir(&self, dir: FileRef) -> bool {
+        let found = self.dirs.get(&dir.record.0);
+        found.is_some_and(|&s| s == dir.sequence || dir.sequence == 0)
+    }
+
+    /// What cannot be reached from the root: directories that are gone first,
+    /// then one of each circle.
+    fn orphans(&self) -> Vec<FileRef> {
+        let mut seen = HashSet::new();
+        let mut todo = Vec::new();
+        let reach = |from: FileRef, seen: &mut HashSet<u64>, todo: &mut Vec<FileRef>| {
+            todo.push(from);
+            while let Some(dir) = todo.pop() {
+                for c in self.range(dir.record) {
+                    let here = c.dir.sequence == dir.sequence || c.dir.sequence == 0;
+                    if here && self.is_dir(c.file) && seen.insert(c.file.record.0) {
+                        todo.push(c.file);
+                    }
+                }
+            }
+        };
+        let root = FileRef {
+            record: ROOT,
+            sequence: self.dirs.get(&ROOT.0).copied().unwrap_or(0),
+        };
+        seen.insert(ROOT.0);
+        reach(root, &mut seen, &mut todo);
+        let mut found: Vec<FileRef> = Vec::new();
+        for gone in [true, false] {
+            for c in &self.links {
+                let lost = match gone {
+                    true => !self.is_dir(c.dir),
+                    false => self.is_dir(c.dir) && !seen.contains(&c.dir.record.0),
+                };
+                if lost && found.last() != Some(&c.dir) {
+                    found.push(c.dir);
+                    if !gone {
+                        seen.insert(c.dir.record.0);
+                    }
+                    reach(c.dir, &mut seen, &mut todo);
+                }
+            }
+        }
+        found
+    }
 }
 
 fn load_upcase(volume: &Volume) -> Result<UpCase> {

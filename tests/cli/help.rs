@@ -52,7 +52,6 @@ fn usage_errors_end_with_2() {
         &["image", "quick.img", "x", "--sector-size", "1000"],
         &["image", "quick.img", "-", "--resume"],
         &["image", "quick.img", "-", "--verify"],
-        &["ls", "quick.img", "--deleted"],
         &["ls", "quick.img", "--mft", "x"],
         &["cat", "quick.img"],
         &["extract", "quick.img", "/", "-C", "nowhere"],

@@ -169,3 +169,36 @@ fn names_cannot_steer_the_terminal() {
     let out = run(d, &["ls", "names.img", "/\x1b[2J"]);
     assert!(!out.stderr.contains(&0x1b));
 }
+
+#[test]
+fn content_without_its_key_is_warned_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    volume(d, "efs");
+    let out = expect(d, 0, &["cat", "efs.img", "/exact.bin"]);
+    assert_eq!(out.stdout.len(), 4096);
+    assert!(text(&out.stderr).contains("$EFS"), "{}", text(&out.stderr));
+}
+
+#[test]
+fn deleted_files_come_from_a_volume_but_not_from_its_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    volume(d, "deleted");
+    for to in ["a", "b", "c"] {
+        std::fs::create_dir(d.join(to)).unwrap();
+    }
+    expect(d, 0, &["extract", "deleted.img", "--deleted", "-C", "a"]);
+    assert!(d.join("a/dir/inner.txt").is_file());
+    expect(d, 0, &["extract", "deleted.img", "--mft", "67", "-C", "b"]);
+    assert!(d.join("b/inner.txt").is_file());
+    expect(d, 0, &["image", "deleted.img", "d.ntbak"]);
+    let out = expect(d, 3, &["extract", "d.ntbak", "--deleted", "-C", "c"]);
+    let err = text(&out.stderr);
+    assert!(err.contains("not in the backup"), "{err}");
+    assert!(d.join("c/resident.txt").is_file());
+    let two = ["extract", "deleted.img", "/x", "--mft", "67"];
+    expect(d, 2, &two);
+    expect(d, 2, &["extract", "deleted.img"]);
+    expect(d, 0, &["ls", "--deleted", "deleted.img"]);
+}

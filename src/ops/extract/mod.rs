@@ -4,16 +4,19 @@
 //! complete. Named streams become files `NAME:STREAM` beside it, hard links
 //! stay links, holes stay holes. Links of the volume become small files
 //! `NAME.reparse` with the raw reparse point unless symbolic links are asked
-//! for. The files of NTFS itself are left out below a directory. The time of creation cannot be set on Linux.
+//! for. The files of NTFS itself are left out below a directory. Names that an
+//! index lacks are found by the parent links. Deleted files come when they are
+//! asked for. The time of creation cannot be set on Linux.
 
 mod host;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Observer, warning};
-use crate::units::RecordNo;
+use crate::units::{FileRef, RecordNo};
 use crate::volume::attr::{DATA, REPARSE_POINT, STANDARD_INFORMATION};
 use crate::volume::file::FileRecords;
-use crate::volume::names::wtf8;
+use crate::volume::listing::{Deleted, Listing};
+use crate::volume::names::{Space, to_utf16, wtf8};
 use crate::volume::path::VolumePath;
 use crate::volume::reparse::{self, Reparse, Target};
 use crate::volume::stream::{Piece, Stream};
@@ -84,23 +87,136 @@ pub fn extract(
     options: ExtractOptions,
     observer: &dyn Observer,
 ) -> Result<ExtractSummary> {
-    let found: Vec<Found> = paths
-        .iter()
-        .map(|p| tree.lookup(p))
-        .collect::<Result<_>>()?;
-    let mut job = Job {
-        tree,
-        options,
-        observer,
-        host: Host::open(target, options.force)?,
-        summary: ExtractSummary::default(),
-        dirs: HashSet::new(),
-        links: HashMap::new(),
-    };
+    let mut found: Vec<Found> = Vec::new();
+    for path in paths {
+        let f = tree.lookup(path)?;
+        // Named twice is wanted once.
+        if !found.contains(&f) {
+            found.push(f);
+        }
+    }
+    let mut job = Job::new(tree, target, options, observer)?;
     observer.begin("extract", None);
     let result = found.iter().try_for_each(|f| job.path(f));
     observer.end();
     result.map(|()| job.summary)
+}
+
+/// Extracts the file or directory of a file record, also a deleted file.
+pub fn extract_record(
+    tree: &Tree<'_>,
+    record: RecordNo,
+    target: &Path,
+    options: ExtractOptions,
+    observer: &dyn Observer,
+) -> Result<ExtractSummary> {
+    let base = tree.volume().record(record)?.view().base();
+    let record = base.map_or(record, |b| b.record);
+    let path = tree.path_of(record)?;
+    let mut job = Job::new(tree, target, options, observer)?;
+    observer.begin("extract", None);
+    let item = Item {
+        entry: named(record, &path),
+        kind: Kind::Any,
+    };
+    let result = job.dup_root().and_then(|root| job.walk(item, path, root));
+    observer.end();
+    result.map(|()| job.summary)
+}
+
+/// Extracts the deleted files at or below each path whose records still have
+/// a name, each into the directory that it stood in.
+pub fn extract_deleted(
+    tree: &Tree<'_>,
+    paths: &[VolumePath],
+    target: &Path,
+    options: ExtractOptions,
+    observer: &dyn Observer,
+) -> Result<ExtractSummary> {
+    let total = tree.volume().mft().record_count;
+    observer.begin("list", Some(total));
+    let listing = Listing::scan(tree.volume(), tree.upcase(), ROOT, Deleted::Only, observer);
+    observer.end();
+    let mut all = vec![Vec::new(); paths.len()];
+    listing?.for_each(|row| {
+        if row.stream.is_some() || row.name.is_empty() {
+            return;
+        }
+        let mut names: Vec<Vec<u8>> = row
+            .dir
+            .split(|&b| b == b'/')
+            .filter(|n| !n.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect();
+        names.push(row.name.to_vec());
+        let below = |p: &VolumePath| {
+            let wide = |n: &[u8]| to_utf16(n).unwrap_or_default();
+            let same = |(a, b): (&Vec<u8>, &Vec<u8>)| {
+                a == b || tree.upcase().compare(wide(a), wide(b)).is_eq()
+            };
+            p.names.len() <= names.len() && p.names.iter().zip(&names).all(same)
+        };
+        if let Some(i) = paths.iter().position(below) {
+            let cut = paths[i].names.len().saturating_sub(1);
+            all[i].push(DeletedFile {
+                record: RecordNo(row.node.record.into()),
+                is_dir: row.node.is_dir(),
+                path: row.path(),
+                names: names.split_off(cut),
+            });
+        }
+    });
+    for (path, found) in paths.iter().zip(&all) {
+        if found.is_empty() && !path.names.is_empty() {
+            let shown = shown(&path.names.join(&b'/'));
+            return Err(Error::not_found(format!(
+                "Found no deleted file at or below /{shown}"
+            )));
+        }
+    }
+    let mut job = Job::new(tree, target, options, observer)?;
+    observer.begin("extract", None);
+    let result = all.iter().try_for_each(|files| job.deleted(files));
+    observer.end();
+    result.map(|()| job.summary)
+}
+
+/// A deleted file and its names from the target directory on.
+#[derive(Clone)]
+struct DeletedFile {
+    record: RecordNo,
+    is_dir: bool,
+    path: Vec<u8>,
+    names: Vec<Vec<u8>>,
+}
+
+/// What is to be extracted.
+struct Item {
+    entry: DirEntry,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A name in a directory: its file must still be there.
+    InUse,
+    /// A file record, whatever its state.
+    Any,
+    /// The place of files whose directory is gone.
+    Orphan,
+}
+
+/// The entry of a record whose path is known.
+fn named(record: RecordNo, path: &[u8]) -> DirEntry {
+    let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+    DirEntry {
+        file: FileRef {
+            record,
+            sequence: 0,
+        },
+        name: name.to_vec(),
+        space: Space::Posix,
+    }
 }
 
 struct Job<'t, 'v> {
@@ -113,12 +229,18 @@ struct Job<'t, 'v> {
     dirs: HashSet<u64>,
     /// Files with several names: where the first one was written.
     links: HashMap<u64, Vec<Vec<u8>>>,
+    /// The same for their named streams.
+    stream_links: HashMap<(u64, Vec<u8>), Vec<Vec<u8>>>,
+    /// The file at hand is deleted.
+    gone: bool,
+    /// Said that clusters of deleted files may have been used again.
+    gone_said: bool,
 }
 
 /// A directory that is being filled.
 struct Level {
     fd: OwnedFd,
-    entries: std::vec::IntoIter<DirEntry>,
+    entries: std::vec::IntoIter<Item>,
     path: Vec<u8>,
     times: Option<Times>,
 }
@@ -129,7 +251,36 @@ struct Place<'a> {
     names: &'a [Vec<u8>],
 }
 
-impl Job<'_, '_> {
+impl Place<'_> {
+    /// The names down to one in it.
+    fn below(&self, name: Vec<u8>) -> Vec<Vec<u8>> {
+        let mut whole: Vec<_> = self.names.iter().filter(|n| *n != b".").cloned().collect();
+        whole.push(name);
+        whole
+    }
+}
+
+impl<'t, 'v> Job<'t, 'v> {
+    fn new(
+        tree: &'t Tree<'v>,
+        target: &Path,
+        options: ExtractOptions,
+        observer: &'t dyn Observer,
+    ) -> Result<Self> {
+        Ok(Self {
+            tree,
+            options,
+            observer,
+            host: Host::open(target, options.force)?,
+            summary: ExtractSummary::default(),
+            dirs: HashSet::new(),
+            links: HashMap::new(),
+            stream_links: HashMap::new(),
+            gone: false,
+            gone_said: false,
+        })
+    }
+
     fn path(&mut self, found: &Found) -> Result<()> {
         let root = self.dup_root()?;
         let place = Place {
@@ -155,10 +306,74 @@ impl Job<'_, '_> {
         }
         let entry = DirEntry {
             file: found.file,
-            name: name.to_vec(),
-            space: crate::volume::names::Space::Posix,
+            ..named(found.file.record, &found.path)
         };
-        self.walk(entry, found.path.clone(), root)
+        let kind = match self.tree.is_orphan(found) {
+            true => Kind::Orphan,
+            false => Kind::InUse,
+        };
+        // Another path may lead into the same directory.
+        self.dirs.clear();
+        self.walk(Item { entry, kind }, found.path.clone(), root)
+    }
+
+    /// Deleted files, those of a directory behind each other.
+    fn deleted(&mut self, files: &[DeletedFile]) -> Result<()> {
+        let root = self.dup_root()?;
+        // The directories down to the file at hand.
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        let mut made: Vec<(Vec<u8>, OwnedFd)> = Vec::new();
+        'files: for f in files {
+            if self.observer.cancelled() {
+                return Err(Error::interrupted());
+            }
+            let dirs = f.names.len() - usize::from(!f.is_dir);
+            let (wanted, rest) = f.names.split_at(dirs);
+            if dirs > MAX_DEPTH {
+                self.skip("loop", &f.path, "it is too deep")?;
+                continue;
+            }
+            let same = wanted.iter().zip(&names).take_while(|(a, b)| a == b);
+            let same = same.count();
+            names.truncate(same);
+            made.truncate(same);
+            for name in &wanted[same..] {
+                let parent = made.last().map_or(&root, |(_, fd)| fd);
+                let mut host = self.name(name, &f.path);
+                let mut fd = self.host.dir(parent, &host);
+                if matches!(fd, Err(Refused::Ours)) {
+                    host = self.other_name(&host, f.record, &f.path);
+                    fd = self.host.dir(parent, &host);
+                }
+                match fd {
+                    Ok(fd) => made.push((host, fd)),
+                    Err(e) => {
+                        self.refused(e, &f.path)?;
+                        continue 'files;
+                    }
+                }
+                names.push(name.clone());
+                self.summary.dirs += 1;
+            }
+            let Some(name) = rest.first() else {
+                continue;
+            };
+            let host_names: Vec<Vec<u8>> = made.iter().map(|(n, _)| n.clone()).collect();
+            let place = Place {
+                dir: made.last().map_or(&root, |(_, fd)| fd),
+                names: &host_names,
+            };
+            let entry = DirEntry {
+                name: name.clone(),
+                ..named(f.record, &f.path)
+            };
+            let item = Item {
+                entry,
+                kind: Kind::Any,
+            };
+            self.entry(&item, &f.path, &place, dirs)?;
+        }
+        Ok(())
     }
 
     fn dup_root(&self) -> Result<OwnedFd> {
@@ -167,7 +382,7 @@ impl Job<'_, '_> {
     }
 
     /// A file, or a directory with everything below it.
-    fn walk(&mut self, first: DirEntry, path: Vec<u8>, root: OwnedFd) -> Result<()> {
+    fn walk(&mut self, first: Item, path: Vec<u8>, root: OwnedFd) -> Result<()> {
         let mut names: Vec<Vec<u8>> = Vec::new();
         let parent_path = path.iter().rposition(|&b| b == b'/').map_or(0, |i| i);
         let mut levels = vec![Level {
@@ -180,7 +395,7 @@ impl Job<'_, '_> {
             if self.observer.cancelled() {
                 return Err(Error::interrupted());
             }
-            let Some(entry) = level.entries.next() else {
+            let Some(item) = level.entries.next() else {
                 if let Some(times) = &level.times {
                     set_times(&level.fd, times);
                 }
@@ -189,29 +404,23 @@ impl Job<'_, '_> {
                 continue;
             };
             // NTFS's own files come only when they are named.
-            let own = entry.file.record.0 < 24 && entry.file.record != ROOT;
+            let file = item.entry.file;
+            let own = file.record.0 < 24 && file.record != ROOT && item.kind == Kind::InUse;
             if own && !names.is_empty() {
                 continue;
             }
-            let path = [&level.path[..], b"/", &entry.name].concat();
+            let path = [&level.path[..], b"/", &item.entry.name].concat();
             let place = Place {
                 dir: &level.fd,
                 names: &names,
             };
             let depth = names.len();
-            let Some((fd, name, file)) = self.entry(&entry, &path, &place, depth)? else {
+            let Some((fd, name, times)) = self.entry(&item, &path, &place, depth)? else {
                 continue;
             };
-            let list = match self.tree.list(entry.file.record) {
-                Ok(list) => list,
-                Err(e) => {
-                    self.skip("index", &path, &e.to_string())?;
-                    continue;
-                }
+            let Some(entries) = self.children(&item, &path)? else {
+                continue;
             };
-            if let Some(damage) = &list.damage {
-                self.warn("index", damage.to_string());
-            }
             let path = if path == b"/" { Vec::new() } else { path };
             names.extend((!name.is_empty()).then_some(name));
             // The root stands at the target itself.
@@ -220,34 +429,100 @@ impl Job<'_, '_> {
             }
             levels.push(Level {
                 fd,
-                entries: Vec::clone(&list.entries).into_iter(),
+                entries: entries.into_iter(),
                 path,
-                times: times_of(&file),
+                times,
             });
         }
         Ok(())
     }
 
+    /// What stands in a directory; `None` when nobody can tell.
+    fn children(&mut self, item: &Item, path: &[u8]) -> Result<Option<Vec<Item>>> {
+        let dir = item.entry.file;
+        let item_of = |entry: &DirEntry| Item {
+            entry: entry.clone(),
+            kind: Kind::InUse,
+        };
+        if item.kind == Kind::Orphan {
+            return match self.tree.list_orphan(dir) {
+                Ok(list) => Ok(Some(list.iter().map(item_of).collect())),
+                Err(e) => self.skip("index", path, &e.to_string()).map(|()| None),
+            };
+        }
+        let (list, lacking) = match self.tree.list_all(dir) {
+            Ok(found) => found,
+            Err(e) => return self.skip("index", path, &e.to_string()).map(|()| None),
+        };
+        if let Some(damage) = &list.damage {
+            self.warn("index", damage.to_string());
+        }
+        if lacking > 0 {
+            let what = format!(
+                "{}: the index of the directory lacks {lacking} of its names, the file records have them",
+                shown(path)
+            );
+            self.warn("index", what);
+        }
+        let mut all: Vec<Item> = list.entries.iter().map(item_of).collect();
+        if dir.record == ROOT {
+            for file in self.tree.orphans().unwrap_or_default() {
+                let name = format!("<orphan {file}>").into_bytes();
+                let entry = DirEntry {
+                    name,
+                    ..named(file.record, &[])
+                };
+                all.push(Item {
+                    entry: DirEntry { file, ..entry },
+                    kind: Kind::Orphan,
+                });
+            }
+        }
+        Ok(Some(all))
+    }
+
     /// Writes one file; for a directory gives what is needed to fill it.
     fn entry(
         &mut self,
-        entry: &DirEntry,
+        item: &Item,
         path: &[u8],
         place: &Place<'_>,
         depth: usize,
-    ) -> Result<Option<(OwnedFd, Vec<u8>, FileRecords)>> {
+    ) -> Result<Option<(OwnedFd, Vec<u8>, Option<Times>)>> {
+        let entry = &item.entry;
+        self.gone = false;
+        if item.kind == Kind::Orphan {
+            if depth > 0 && self.tree.is_dir(entry.file) && self.dirs.contains(&entry.file.record.0)
+            {
+                return Ok(None);
+            }
+            if self.tree.is_dir(entry.file) {
+                self.dirs.insert(entry.file.record.0);
+            }
+            let what = "the directory is gone, its files are written below this name";
+            self.warn("orphan", format!("{}: {what}", shown(path)));
+            return Ok(self
+                .directory(entry, path, place)?
+                .map(|(fd, name)| (fd, name, None)));
+        }
         let file = match self.tree.volume().file(entry.file.record) {
             Ok(f) => f,
             Err(e) => return self.skip("bad-record", path, &e.to_string()).map(|()| None),
         };
         let view = file.base().view();
-        if !view.in_use() || entry.file.sequence != 0 && view.sequence() != entry.file.sequence {
-            let why = "its file record belongs to another file now";
+        let other = entry.file.sequence != 0 && view.sequence() != entry.file.sequence;
+        if item.kind == Kind::InUse && (other || !view.in_use()) {
+            let why = match other {
+                true => "its file record belongs to another file now",
+                false => "the file is deleted; --deleted or --mft extracts it",
+            };
             return self.skip("bad-record", path, why).map(|()| None);
         }
+        self.gone = !view.in_use();
         let point = match self.reparse_point(&file, path)? {
             Some((point, raw)) => {
                 if self.is_link(&point, &raw, entry, path, place)? {
+                    self.named_streams(&file, &entry.name, path, place)?;
                     return Ok(None);
                 }
                 Some(point)
@@ -258,14 +533,31 @@ impl Job<'_, '_> {
             self.file(&file, point.as_ref(), entry, path, place)?;
             return Ok(None);
         }
+        if self.gone {
+            let why = "it is a deleted directory; --deleted with its path extracts its files";
+            return self.skip("deleted", path, why).map(|()| None);
+        }
         if depth >= MAX_DEPTH || !self.dirs.insert(entry.file.record.0) {
             let why = "the directory is inside itself, or too deep";
             return self.skip("loop", path, why).map(|()| None);
         }
+        self.incomplete(&file, path)?;
         self.named_streams(&file, &entry.name, path, place)?;
+        Ok(self
+            .directory(entry, path, place)?
+            .map(|(fd, name)| (fd, name, times_of(&file))))
+    }
+
+    /// Makes a directory.
+    fn directory(
+        &mut self,
+        entry: &DirEntry,
+        path: &[u8],
+        place: &Place<'_>,
+    ) -> Result<Option<(OwnedFd, Vec<u8>)>> {
         self.summary.dirs += 1;
         if entry.name.is_empty() {
-            return Ok(Some((self.dup_root()?, Vec::new(), file)));
+            return Ok(Some((self.dup_root()?, Vec::new())));
         }
         let mut name = self.name(&entry.name, path);
         let mut made = self.host.dir(place.dir, &name);
@@ -274,9 +566,19 @@ impl Job<'_, '_> {
             made = self.host.dir(place.dir, &name);
         }
         match made {
-            Ok(fd) => Ok(Some((fd, name, file))),
+            Ok(fd) => Ok(Some((fd, name))),
             Err(e) => self.refused(e, path).map(|()| None),
         }
+    }
+
+    /// Counts a file whose records are damaged: a stream may be missing.
+    fn incomplete(&mut self, file: &FileRecords, path: &[u8]) -> Result<()> {
+        if let Some(why) = damage_of(file) {
+            self.summary.skipped += 1;
+            let what = "a part of it may be missing";
+            self.warn("bad-record", format!("{}: {what}: {why}", shown(path)));
+        }
+        Ok(())
     }
 
     /// The reparse point of a file and its raw bytes.
@@ -364,21 +666,32 @@ impl Job<'_, '_> {
         }
         let stream = match Stream::open(self.tree.volume(), file, DATA, &[]) {
             Ok(Some(s)) => s,
-            Ok(None) => return Ok(()),
+            Ok(None) => match damage_of(file) {
+                Some(why) => {
+                    let why = format!("its content is not found: {why}");
+                    return self.skip("bad-record", path, &why);
+                }
+                // There is none: one of NTFS's own files.
+                None => {
+                    let source = self.tree.volume().source().clone();
+                    let geometry = *self.tree.volume().geometry();
+                    Stream::resident(source, geometry, Default::default(), &[])
+                }
+            },
             Err(e) => return self.skip("unreadable", path, &e.to_string()),
         };
         if let Some(what) = point.and_then(|p| elsewhere(p, &stream)) {
-            return self.skip("elsewhere", path, what);
+            let end = "written as NTFS stores it, without that content";
+            self.warn("elsewhere", format!("{}: {what}: {end}", shown(path)));
         }
+        self.incomplete(file, path)?;
         let times = times_of(file);
         let Some(name) = self.stream(&stream, place, &entry.name, path, times.as_ref())? else {
             return Ok(());
         };
         self.summary.files += 1;
         if crate::volume::tree::names_of(file).len() > 1 {
-            let mut whole: Vec<_> = place.names.iter().filter(|n| *n != b".").cloned().collect();
-            whole.push(name);
-            self.links.insert(record.0, whole);
+            self.links.insert(record.0, place.below(name));
         }
         Ok(())
     }
@@ -390,11 +703,13 @@ impl Job<'_, '_> {
         path: &[u8],
         place: &Place<'_>,
     ) -> Result<()> {
-        if !self.options.streams || self.links.contains_key(&file.base().number().0) {
+        if !self.options.streams {
             return Ok(());
         }
         let mut seen = HashSet::new();
         let times = times_of(file);
+        let record = file.base().number().0;
+        let several = crate::volume::tree::names_of(file).len() > 1;
         for (_, a) in file.attributes() {
             if a.type_code != DATA || a.name.is_empty() || !seen.insert(a.name.to_vec()) {
                 continue;
@@ -402,12 +717,31 @@ impl Job<'_, '_> {
             let stream = wtf8(a.name);
             let whole = [path, b":", &stream].concat();
             let name = [base, b":", &stream].concat();
+            let key = (record, stream);
+            if let Some(first) = self.stream_links.get(&key) {
+                let first = first.clone();
+                let link = self.name(&name, &whole);
+                match self.host.link(&first, place.dir, &link) {
+                    Ok(()) => continue,
+                    Err(Refused::Host(e)) => {
+                        let why = format!("{}: {e}; a copy is written instead", shown(&whole));
+                        self.warn("hard-link", why);
+                    }
+                    Err(e) => {
+                        self.refused(e, &whole)?;
+                        continue;
+                    }
+                }
+            }
             match Stream::open(self.tree.volume(), file, DATA, a.name) {
                 // What no cluster holds is only a size: `$BadClus:$Bad`.
-                Ok(Some(s)) if file.base().number().0 == 8 && s.initialized() == 0 => {}
+                Ok(Some(s)) if record == 8 && s.initialized() == 0 => {}
                 Ok(Some(s)) => {
                     let done = self.stream(&s, place, &name, &whole, times.as_ref())?;
                     self.summary.streams += u64::from(done.is_some());
+                    if let Some(name) = done.filter(|_| several) {
+                        self.stream_links.insert(key, place.below(name));
+                    }
                 }
                 Ok(None) => {}
                 Err(e) => self.skip("unreadable", &whole, &e.to_string())?,
@@ -426,8 +760,13 @@ impl Job<'_, '_> {
         times: Option<&Times>,
     ) -> Result<Option<Vec<u8>>> {
         if stream.flags().encrypted() && !stream.is_resident() {
-            let what = "encrypted by EFS: written as it is, without the key it cannot be read";
+            let what = "encrypted by EFS: the encrypted bytes are written, without the key ($EFS), which is not in the file, they cannot be read";
             self.warn("encrypted", format!("{}: {what}", shown(path)));
+        }
+        if self.gone && !self.gone_said && !stream.is_resident() {
+            self.gone_said = true;
+            let what = "deleted: its clusters may have been used again since, and then hold what another file wrote; so may those of other deleted files";
+            self.warn("deleted", format!("{}: {what}", shown(path)));
         }
         let mut name = self.name(name, path);
         let pending = match self.host.begin(place.dir) {
@@ -532,6 +871,19 @@ impl Job<'_, '_> {
             Refused::Fatal(e) => Err(e.of(shown(path))),
         }
     }
+}
+
+/// What is wrong with the records of a file.
+fn damage_of(file: &FileRecords) -> Option<String> {
+    if let Some(note) = file.notes.first() {
+        return Some(note.to_string());
+    }
+    std::iter::once(file.base())
+        .chain(file.extensions())
+        .find_map(|r| {
+            let fault = r.view().attributes().find_map(std::result::Result::err)?;
+            Some(format!("file record {}: {fault}", r.number()))
+        })
 }
 
 /// Why the content of a file with this reparse point is not here.
