@@ -328,7 +328,6 @@ fn rebuild(source: &SharedSource, notes: &mut Vec<String>) -> Result<(Vec<u8>, V
     let (mut head, mut disk) = (None, None);
     let mut copy = None;
     let mut index = Index::default();
-    let mut any = false;
     let mut unpacker = Unpacker::new()?;
     let (mut stored, mut raw) = (Vec::new(), Vec::new());
     loop {
@@ -346,10 +345,7 @@ fn rebuild(source: &SharedSource, notes: &mut Vec<String>) -> Result<(Vec<u8>, V
                     to - from
                 ));
             }
-            Some(Found::Record(h)) => match {
-                any = true;
-                h.kind
-            } {
+            Some(Found::Record(h)) => match h.kind {
                 Kind::Head | Kind::Disk | Kind::Index => {
                     walker.payload(&mut stored)?;
                     if unpacker.unpack(&h, &stored, &mut raw).is_err() {

@@ -115,6 +115,11 @@ impl<R: Input> Walker<R> {
         }
     }
 
+    /// Id of the archive, once a record was found.
+    pub fn archive_id(&self) -> Option<[u8; 16]> {
+        self.id
+    }
+
     /// Position in the stream.
     pub fn position(&self) -> u64 {
         self.at
