@@ -387,7 +387,7 @@ fn rebuild(source: &SharedSource, notes: &mut Vec<String>) -> Result<(Vec<u8>, V
     let (copy_head, copy_disk) = copy.map_or((None, None), |(h, d)| (Some(h), Some(d)));
     match (head.or(copy_head), disk.or(copy_disk)) {
         (Some(h), Some(d)) => Ok((h, d, index)),
-        _ if !any => Err(Error::damaged(
+        _ if walker.archive_id().is_none() => Err(Error::damaged(
             "This is not an ntbak archive: no record was found in it",
         )),
         _ => Err(Error::damaged(
