@@ -196,6 +196,9 @@ struct Item {
     kind: Kind,
 }
 
+/// A directory that was made: itself, its name here, and the times it gets.
+type Made = (OwnedFd, Vec<u8>, Option<Times>);
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A name in a directory: its file must still be there.
@@ -488,7 +491,7 @@ impl<'t, 'v> Job<'t, 'v> {
         path: &[u8],
         place: &Place<'_>,
         depth: usize,
-    ) -> Result<Option<(OwnedFd, Vec<u8>, Option<Times>)>> {
+    ) -> Result<Option<Made>> {
         let entry = &item.entry;
         self.gone = false;
         if item.kind == Kind::Orphan {
