@@ -315,7 +315,7 @@ fn tell_plan(args: &RestoreArgs, plan: &RestorePlan, head: &Head, device: bool, 
 #[derive(Serialize)]
 struct SummaryRow<'a> {
     target: String,
-    /// `written` or `verified`: never more than was checked.
+    /// `unfinished`, `written` or `verified`: never more than was checked.
     state: &'static str,
     /// Where an unfinished target stands.
     left: Option<String>,
@@ -359,10 +359,15 @@ fn tell_summary(
             "The archive ends before its end record: it is not complete",
         );
     }
+    let whole = s.complete || args.partial;
     if console.json() {
         let row = SummaryRow {
             target: args.target.display().to_string(),
-            state: if s.verified { "verified" } else { "written" },
+            state: match s.verified {
+                _ if !whole => "unfinished",
+                true => "verified",
+                false => "written",
+            },
             left: left.map(|p| p.display().to_string()),
             summary: s,
             seconds: time.as_secs_f64(),
@@ -371,7 +376,6 @@ fn tell_summary(
         };
         return console.tell("summary", &row);
     }
-    let whole = s.complete || args.partial;
     let mut t = format!(
         "{}: {}, {} of data\n",
         if whole { "Written" } else { "Not finished" },

@@ -106,6 +106,9 @@ fn damage_is_found_and_named() {
     let said = text(&expect(d, 4, &["restore", "bad.ntbak", "b.img"]).stdout);
     assert!(said.contains("Not finished: b.img.partial"), "{said}");
     assert!(!said.contains("Written"), "{said}");
+    let args = ["restore", "bad.ntbak", "b.img", "--force", "--json"];
+    let r = rows(&expect(d, 4, &args).stdout);
+    assert_eq!(r.last().unwrap()["state"], "unfinished");
     assert!(!d.join("b.img").exists() && d.join("b.img.partial").exists());
     expect(
         d,
