@@ -106,7 +106,11 @@ pub fn image(name: &str) -> Option<PathBuf> {
     };
     let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(packed.file_stem().unwrap());
     if !to.exists() {
-        let partial = to.with_extension(format!("partial-{}-{name}", std::process::id()));
+        let partial = to.with_extension(format!(
+            "partial-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         unpack(&packed, &partial);
         fs::rename(&partial, &to).unwrap();
     }
