@@ -8,15 +8,17 @@
 //! index lacks are found by the parent links. Deleted files come when they are
 //! asked for. The time of creation cannot be set on Linux.
 
+mod deleted;
 mod host;
+
+pub use deleted::extract_deleted;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Observer, warning};
 use crate::units::{FileRef, RecordNo};
 use crate::volume::attr::{DATA, REPARSE_POINT, STANDARD_INFORMATION};
 use crate::volume::file::FileRecords;
-use crate::volume::listing::{Deleted, Listing};
-use crate::volume::names::{Space, to_utf16, wtf8};
+use crate::volume::names::{Space, wtf8};
 use crate::volume::path::VolumePath;
 use crate::volume::reparse::{self, Reparse, Target};
 use crate::volume::stream::{Piece, Stream};
@@ -122,72 +124,6 @@ pub fn extract_record(
     let result = job.dup_root().and_then(|root| job.walk(item, path, root));
     observer.end();
     result.map(|()| job.summary)
-}
-
-/// Extracts the deleted files at or below each path whose records still have
-/// a name, each into the directory that it stood in.
-pub fn extract_deleted(
-    tree: &Tree<'_>,
-    paths: &[VolumePath],
-    target: &Path,
-    options: ExtractOptions,
-    observer: &dyn Observer,
-) -> Result<ExtractSummary> {
-    let total = tree.volume().mft().record_count;
-    observer.begin("list", Some(total));
-    let listing = Listing::scan(tree.volume(), tree.upcase(), ROOT, Deleted::Only, observer);
-    observer.end();
-    let mut all = vec![Vec::new(); paths.len()];
-    listing?.for_each(|row| {
-        if row.stream.is_some() || row.name.is_empty() {
-            return;
-        }
-        let mut names: Vec<Vec<u8>> = row
-            .dir
-            .split(|&b| b == b'/')
-            .filter(|n| !n.is_empty())
-            .map(<[u8]>::to_vec)
-            .collect();
-        names.push(row.name.to_vec());
-        let below = |p: &VolumePath| {
-            let wide = |n: &[u8]| to_utf16(n).unwrap_or_default();
-            let same = |(a, b): (&Vec<u8>, &Vec<u8>)| {
-                a == b || tree.upcase().compare(wide(a), wide(b)).is_eq()
-            };
-            p.names.len() <= names.len() && p.names.iter().zip(&names).all(same)
-        };
-        if let Some(i) = paths.iter().position(below) {
-            let cut = paths[i].names.len().saturating_sub(1);
-            all[i].push(DeletedFile {
-                record: RecordNo(row.node.record.into()),
-                is_dir: row.node.is_dir(),
-                path: row.path(),
-                names: names.split_off(cut),
-            });
-        }
-    });
-    for (path, found) in paths.iter().zip(&all) {
-        if found.is_empty() && !path.names.is_empty() {
-            let shown = shown(&path.names.join(&b'/'));
-            return Err(Error::not_found(format!(
-                "Found no deleted file at or below /{shown}"
-            )));
-        }
-    }
-    let mut job = Job::new(tree, target, options, observer)?;
-    observer.begin("extract", None);
-    let result = all.iter().try_for_each(|files| job.deleted(files));
-    observer.end();
-    result.map(|()| job.summary)
-}
-
-/// A deleted file and its names from the target directory on.
-#[derive(Clone)]
-struct DeletedFile {
-    record: RecordNo,
-    is_dir: bool,
-    path: Vec<u8>,
-    names: Vec<Vec<u8>>,
 }
 
 /// What is to be extracted.
@@ -318,65 +254,6 @@ impl<'t, 'v> Job<'t, 'v> {
         // Another path may lead into the same directory.
         self.dirs.clear();
         self.walk(Item { entry, kind }, found.path.clone(), root)
-    }
-
-    /// Deleted files, those of a directory behind each other.
-    fn deleted(&mut self, files: &[DeletedFile]) -> Result<()> {
-        let root = self.dup_root()?;
-        // The directories down to the file at hand.
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        let mut made: Vec<(Vec<u8>, OwnedFd)> = Vec::new();
-        'files: for f in files {
-            if self.observer.cancelled() {
-                return Err(Error::interrupted());
-            }
-            let dirs = f.names.len() - usize::from(!f.is_dir);
-            let (wanted, rest) = f.names.split_at(dirs);
-            if dirs > MAX_DEPTH {
-                self.skip("loop", &f.path, "it is too deep")?;
-                continue;
-            }
-            let same = wanted.iter().zip(&names).take_while(|(a, b)| a == b);
-            let same = same.count();
-            names.truncate(same);
-            made.truncate(same);
-            for name in &wanted[same..] {
-                let parent = made.last().map_or(&root, |(_, fd)| fd);
-                let mut host = self.name(name, &f.path);
-                let mut fd = self.host.dir(parent, &host);
-                if matches!(fd, Err(Refused::Ours)) {
-                    host = self.other_name(&host, f.record, &f.path);
-                    fd = self.host.dir(parent, &host);
-                }
-                match fd {
-                    Ok(fd) => made.push((host, fd)),
-                    Err(e) => {
-                        self.refused(e, &f.path)?;
-                        continue 'files;
-                    }
-                }
-                names.push(name.clone());
-                self.summary.dirs += 1;
-            }
-            let Some(name) = rest.first() else {
-                continue;
-            };
-            let host_names: Vec<Vec<u8>> = made.iter().map(|(n, _)| n.clone()).collect();
-            let place = Place {
-                dir: made.last().map_or(&root, |(_, fd)| fd),
-                names: &host_names,
-            };
-            let entry = DirEntry {
-                name: name.clone(),
-                ..named(f.record, &f.path)
-            };
-            let item = Item {
-                entry,
-                kind: Kind::Any,
-            };
-            self.entry(&item, &f.path, &place, dirs)?;
-        }
-        Ok(())
     }
 
     fn dup_root(&self) -> Result<OwnedFd> {
