@@ -207,13 +207,12 @@ impl DiskInfo {
         }
         let mut seen = std::collections::HashSet::new();
         for r in &disk.regions {
-            let fits = r
-                .start
-                .checked_add(r.bytes)
-                .is_some_and(|e| e <= disk.bytes);
+            let whole = r.start.is_multiple_of(s.into()) && r.bytes.is_multiple_of(s.into());
+            let end = r.start.checked_add(r.bytes);
+            let fits = whole && end.is_some_and(|e| e <= disk.bytes);
             if !fits || !seen.insert(r.number) {
                 return Err(Error::damaged(format!(
-                    "Disk states partition {} of {} bytes at {:#x}, which does not fit {} bytes",
+                    "Disk states partition {} of {} bytes at {:#x}, which does not fit {} bytes in sectors of {s}",
                     r.number, r.bytes, r.start, disk.bytes
                 )));
             }
