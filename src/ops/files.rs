@@ -42,7 +42,7 @@ pub fn files_behind(
                 slot.push("and more".into());
                 break;
             }
-            slot.push(describe(&tree, owner, range));
+            slot.push(describe(&tree, owner));
         }
     }
     out
@@ -73,7 +73,7 @@ fn owns(
     }
 }
 
-fn describe(tree: &Tree<'_>, owner: &crate::volume::Owner, range: &ByteRange) -> String {
+fn describe(tree: &Tree<'_>, owner: &crate::volume::Owner) -> String {
     let path = tree.path_of(owner.record).map_or_else(
         |_| format!("<mft {}>", owner.record),
         |p| Escaped(&p).to_string(),
@@ -96,7 +96,6 @@ fn describe(tree: &Tree<'_>, owner: &crate::volume::Owner, range: &ByteRange) ->
             .collect();
         text.push_str(&format!(" (file records {})", records.join(", ")));
     }
-    let _ = range;
     text
 }
 

@@ -88,7 +88,7 @@ pub fn image(
         }
         Destination::Pipe(out) => {
             let id = new_id()?;
-            let writer = Writer::create(out, id, &plan.head(id, options), &plan.disk)?;
+            let writer = Writer::create(out, id, &plan.head(id), &plan.disk)?;
             return copy(plan, options, observer, writer, 0, |_| Ok(()));
         }
         Destination::File(path) => path,
@@ -100,10 +100,7 @@ pub fn image(
     } else {
         let file = PartialFile::create(&path, options.force)?;
         let id = new_id()?;
-        (
-            Writer::create(file, id, &plan.head(id, options), &plan.disk)?,
-            0,
-        )
+        (Writer::create(file, id, &plan.head(id), &plan.disk)?, 0)
     };
     let mut summary = copy(
         plan,

@@ -1,7 +1,6 @@
 //! What will be read and kept: a value that can be printed before anything is
 //! done.
 
-use super::ImageOptions;
 use super::jobs::{Jobs, Kept};
 use super::keep::Keep;
 use crate::archive::{
@@ -423,7 +422,7 @@ impl ImagePlan {
     }
 
     /// The Head of an archive made of this plan.
-    pub(super) fn head(&self, id: ArchiveId, _options: &ImageOptions) -> Head {
+    pub(super) fn head(&self, id: ArchiveId) -> Head {
         Head {
             format: 1,
             program: format!("ntbak {}", env!("CARGO_PKG_VERSION")),
@@ -491,10 +490,5 @@ impl ImagePlan {
             .to_text(&["made by ntbak image"]);
         std::fs::write(path, text)
             .map_err(|e| Error::io("Cannot write the map", e).of(path.display().to_string()))
-    }
-
-    /// What was recognised in a bare source, for messages.
-    pub fn is_disk(&self) -> bool {
-        self.disk.table != TableKind::None
     }
 }
