@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Usage,
     /// Stopped by the user.
     Interrupted,
+    /// A logical unit or its transport ended a command badly.
+    Scsi,
 }
 
 /// The public error of every floor.

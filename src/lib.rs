@@ -6,17 +6,22 @@
 //! | floor | modules | what |
 //! |---|---|---|
 //! | 4 | [`cli`], `main` | words for people, exit codes |
-//! | 3 | [`ops`] | whole jobs, one file per verb |
-//! | 2 | [`volume`], [`disk`], [`archive`] | one subject each |
-//! | 1 | [`device`] | bytes in and out |
+//! | 3 | [`ops`], [`target`] | whole jobs, one file per verb; the server |
+//! | 2 | [`volume`], [`disk`], [`archive`], [`tape`], [`copy`] | one subject each |
+//! | 1 | [`device`], [`scsi`] on it, [`iscsi`] on that | bytes in and out |
 //! | 0 | [`units`], [`error`], [`observe`] | words that everyone uses |
 
 pub mod archive;
 pub mod cli;
+pub mod copy;
 pub mod device;
 pub mod disk;
 pub mod error;
+pub mod iscsi;
 pub mod observe;
 pub mod ops;
+pub mod scsi;
+pub mod tape;
+pub mod target;
 pub mod units;
 pub mod volume;

@@ -4,11 +4,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const FLOORS: [&[&str]; 5] = [
+// The first floor has steps: `scsi` stands on `device`, `iscsi` on `scsi`.
+const FLOORS: [&[&str]; 7] = [
     &["units", "error", "observe"],
     &["device"],
-    &["volume", "disk", "archive"],
-    &["ops"],
+    &["scsi"],
+    &["iscsi"],
+    &["volume", "disk", "archive", "tape", "copy"],
+    &["ops", "target"],
     &["cli"],
 ];
 

@@ -47,7 +47,8 @@ impl Exit {
             | ErrorKind::Unreadable
             | ErrorKind::NotFound
             | ErrorKind::Damaged
-            | ErrorKind::Unsupported => Self::Failed,
+            | ErrorKind::Unsupported
+            | ErrorKind::Scsi => Self::Failed,
         }
     }
 

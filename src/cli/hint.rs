@@ -35,6 +35,7 @@ pub fn of(e: &Error) -> String {
         (ErrorKind::Mismatch, _) => "`ntbak verify` names every place that differs",
         (ErrorKind::Incomplete, _) => "finish it with `ntbak image --resume`",
         (ErrorKind::Usage, _) => "`ntbak help` and `ntbak help VERB` tell how it is used",
+        (ErrorKind::Scsi, _) => "ntbak probe tells what the unit and the way to it can do",
         (ErrorKind::Interrupted, _) => "run it again",
     }
     .to_string()

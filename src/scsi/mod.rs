@@ -1,0 +1,9 @@
+//! Floor 1: command blocks, sense data, and the ways a command gets to a
+//! logical unit. `docs/copy.md` and `docs/tape.md` say which commands are used.
+
+pub mod op;
+mod sense;
+mod transport;
+
+pub use sense::{Sense, SenseKey};
+pub use transport::{Command, Completion, Data, Status, Transport};
