@@ -4,3 +4,6 @@
 mod label;
 
 pub use label::{Id, LABEL_BYTES, Label, LabelKind, MAX_BLOCK, SetPart};
+mod drive;
+
+pub use drive::{Capacity, Drive, DriveInfo, Position, Read, Written};
