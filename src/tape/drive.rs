@@ -29,16 +29,25 @@ pub enum Read {
     EndOfData,
 }
 
+/// How much room is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Enough.
+    Plenty,
+    /// The end is near: little more than the closing of the cartridge fits.
+    EarlyWarning,
+    /// None.
+    Full,
+}
+
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// Written, and there is room.
-    Done,
-    /// Written, but the end is near.
-    EarlyWarning,
-    /// Not all of it: the cartridge is full. How many whole blocks are there
-    /// tells [`Drive::position`].
-    Full,
+pub struct Written {
+    /// Bytes (or filemarks) that were taken: whole blocks. Less than asked when
+    /// early warning came on the way.
+    pub taken: usize,
+    /// What is left.
+    pub room: Room,
 }
 
 /// What a drive and its cartridge are.
@@ -93,8 +102,9 @@ pub trait Drive: Send {
     /// The next block.
     fn read(&mut self, buf: &mut [u8]) -> Result<Read>;
 
-    /// Writes `data` in blocks of `block` bytes, the last one perhaps shorter.
-    /// What stood behind the present place is gone.
+    /// Writes `data` in blocks of `block` bytes, the last one perhaps shorter,
+    /// and stops behind the block that met early warning. What stood behind the
+    /// present place is gone.
     fn write(&mut self, data: &[u8], block: usize) -> Result<Written>;
 
     /// Writes filemarks and waits until everything is on the medium; with a

@@ -5,5 +5,9 @@ mod label;
 
 pub use label::{Id, LABEL_BYTES, Label, LabelKind, MAX_BLOCK, SetPart};
 mod drive;
+mod memory;
+mod part;
 
-pub use drive::{Capacity, Drive, DriveInfo, Position, Read, Written};
+pub use drive::{Capacity, Drive, DriveInfo, Position, Read, Room, Written};
+pub use memory::{Cartridge, MemoryDrive};
+pub use part::{PartMap, TapeFile, read_label, scan};
