@@ -3,6 +3,8 @@
 //! index is damaged or lacks a name, all file records are asked for their
 //! parents, once for the whole volume.
 
+mod children;
+
 use super::attr::{self, DATA, FILE_NAME, INDEX_ALLOCATION, INDEX_ROOT};
 use super::file::{FileRecords, FileStream};
 use super::finding::Finding;
@@ -10,13 +12,11 @@ use super::index::{DirIndex, Entry};
 use super::names::{self, Escaped, FileName, Space};
 use super::open::Volume;
 use super::path::{StreamName, VolumePath};
-use super::record::RecordView;
-use super::scan::Scanned;
 use super::stream::Stream;
 use super::upcase::{TABLE_BYTES, UpCase};
 use crate::error::{Error, ErrorKind, Result};
-use crate::observe::Silent;
 use crate::units::{FileRef, RecordNo};
+use children::Children;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -387,6 +387,11 @@ impl<'v> Tree<'v> {
         Ok(self.children()?.orphans())
     }
 
+    /// Files in use that have no name, in the order of their records.
+    pub fn nameless(&self) -> Result<Vec<FileRef>> {
+        Ok(self.children()?.nameless().to_vec())
+    }
+
     fn reference(&self, n: RecordNo) -> Result<FileRef> {
         Ok(self.volume.record(n)?.view().file_ref())
     }
@@ -425,7 +430,7 @@ impl<'v> Tree<'v> {
             match self.link(at)? {
                 Link::Root => break,
                 Link::Nameless => {
-                    parts.push(format!("<no name mft {at}>").into_bytes().into());
+                    parts.push(nameless(at).into_bytes().into());
                     break;
                 }
                 Link::In(dir, name) => {
@@ -520,6 +525,11 @@ impl<'v> Tree<'v> {
     }
 }
 
+/// What stands for the name of a file without one.
+pub fn nameless(record: RecordNo) -> String {
+    format!("<no name mft {record}>")
+}
+
 /// A file's names with their directories, short DOS names left out unless
 /// there is no other.
 pub fn names_of(file: &FileRecords) -> Vec<(FileRef, Vec<u8>)> {
@@ -539,151 +549,6 @@ pub fn names_of(file: &FileRecords) -> Vec<(FileRef, Vec<u8>)> {
         found.extend(dos);
     }
     found
-}
-
-/// Names by the directories that they say they stand in.
-struct Children {
-    /// By directory.
-    links: Vec<Child>,
-    /// The names, WTF-8, end to end.
-    text: Vec<u8>,
-    /// Directories in use and their sequence numbers.
-    dirs: HashMap<u64, u16>,
-}
-
-/// A name in [`Children`].
-struct Child {
-    dir: FileRef,
-    file: FileRef,
-    at: usize,
-    len: u16,
-    space: Space,
-}
-
-impl Children {
-    fn scan(volume: &Volume) -> Result<Self> {
-        let new = || Self {
-            links: Vec::new(),
-            text: Vec::new(),
-            dirs: HashMap::new(),
-        };
-        let mut all = new();
-        let collect = |part: &mut Self, scanned: Scanned<'_>| {
-            if let Scanned::Record(view) | Scanned::Mirror(view) = scanned
-                && view.in_use()
-            {
-                part.add(&view);
-            }
-        };
-        volume.scan(
-            &Silent,
-            |_| new(),
-            collect,
-            |mut part| {
-                let before = all.text.len();
-                for link in &mut part.links {
-                    link.at += before;
-                }
-                all.links.append(&mut part.links);
-                all.text.append(&mut part.text);
-                all.dirs.extend(part.dirs);
-                Ok(())
-            },
-        )?;
-        all.links.sort_by_key(|c| c.dir);
-        Ok(all)
-    }
-
-    fn add(&mut self, view: &RecordView<'_>) {
-        let file = view.base().unwrap_or_else(|| view.file_ref());
-        if view.base().is_none() && view.is_directory() {
-            self.dirs.insert(file.record.0, file.sequence);
-        }
-        for a in view.attributes().flatten() {
-            if a.type_code == FILE_NAME
-                && let Some(n) = a.resident().and_then(FileName::parse)
-                && n.space != Space::Dos
-                && n.parent.record != file.record
-            {
-                let name = n.wtf8();
-                self.links.push(Child {
-                    dir: n.parent,
-                    file,
-                    at: self.text.len(),
-                    // 255 characters at most.
-                    len: name.len() as u16,
-                    space: n.space,
-                });
-                self.text.extend_from_slice(&name);
-            }
-        }
-    }
-
-    fn range(&self, dir: RecordNo) -> &[Child] {
-        let from = self.links.partition_point(|c| c.dir.record < dir);
-        let rest = &self.links[from..];
-        &rest[..rest.partition_point(|c| c.dir.record == dir)]
-    }
-
-    fn of(&self, dir: FileRef) -> Vec<DirEntry> {
-        let here = |c: &&Child| c.dir.sequence == dir.sequence || c.dir.sequence == 0;
-        let entry = |c: &Child| DirEntry {
-            file: c.file,
-            name: self.text[c.at..c.at + usize::from(c.len)].to_vec(),
-            space: c.space,
-        };
-        self.range(dir.record)
-            .iter()
-            .filter(here)
-            .map(entry)
-            .collect()
-    }
-
-    fn is_dir(&self, dir: FileRef) -> bool {
-        let found = self.dirs.get(&dir.record.0);
-        found.is_some_and(|&s| s == dir.sequence || dir.sequence == 0)
-    }
-
-    /// What cannot be reached from the root: directories that are gone first,
-    /// then one of each circle.
-    fn orphans(&self) -> Vec<FileRef> {
-        let mut seen = HashSet::new();
-        let mut todo = Vec::new();
-        let reach = |from: FileRef, seen: &mut HashSet<u64>, todo: &mut Vec<FileRef>| {
-            todo.push(from);
-            while let Some(dir) = todo.pop() {
-                for c in self.range(dir.record) {
-                    let here = c.dir.sequence == dir.sequence || c.dir.sequence == 0;
-                    if here && self.is_dir(c.file) && seen.insert(c.file.record.0) {
-                        todo.push(c.file);
-                    }
-                }
-            }
-        };
-        let root = FileRef {
-            record: ROOT,
-            sequence: self.dirs.get(&ROOT.0).copied().unwrap_or(0),
-        };
-        seen.insert(ROOT.0);
-        reach(root, &mut seen, &mut todo);
-        let mut found: Vec<FileRef> = Vec::new();
-        for gone in [true, false] {
-            for c in &self.links {
-                let lost = match gone {
-                    true => !self.is_dir(c.dir),
-                    false => self.is_dir(c.dir) && !seen.contains(&c.dir.record.0),
-                };
-                if lost && found.last() != Some(&c.dir) {
-                    found.push(c.dir);
-                    if !gone {
-                        seen.insert(c.dir.record.0);
-                    }
-                    reach(c.dir, &mut seen, &mut todo);
-                }
-            }
-        }
-        found
-    }
 }
 
 fn load_upcase(volume: &Volume) -> Result<UpCase> {
