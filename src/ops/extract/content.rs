@@ -17,14 +17,14 @@ use std::collections::HashSet;
 const MAX_REPARSE: u64 = 64 << 10;
 
 impl Job<'_, '_> {
-    /// Counts a file whose records are damaged: a stream may be missing.
-    pub(super) fn incomplete(&mut self, file: &FileRecords, path: &[u8]) -> Result<()> {
-        if let Some(why) = damage_of(file) {
-            self.summary.skipped += 1;
+    /// Warns of a file whose records are damaged: a stream may be missing.
+    pub(super) fn incomplete(&mut self, file: &FileRecords, path: &[u8]) -> bool {
+        let why = damage_of(file);
+        if let Some(why) = &why {
             let what = "a part of it may be missing";
             self.warn("bad-record", format!("{}: {what}: {why}", shown(path)));
         }
-        Ok(())
+        why.is_some()
     }
 
     /// The reparse point of a file and its raw bytes.
@@ -130,12 +130,13 @@ impl Job<'_, '_> {
             let end = "written as NTFS stores it, without that content";
             self.warn("elsewhere", format!("{}: {what}: {end}", shown(path)));
         }
-        self.incomplete(file, path)?;
+        let incomplete = self.incomplete(file, path);
         let times = times_of(file);
         let Some(name) = self.stream(&stream, place, &entry.name, path, times.as_ref())? else {
             return Ok(());
         };
         self.summary.files += 1;
+        self.summary.skipped += u64::from(incomplete);
         if names_of(file).len() > 1 {
             self.links.insert(record.0, place.below(name));
         }

@@ -316,7 +316,7 @@ impl Job<'_, '_> {
             let why = "the directory is too deep, inside itself, or has another name";
             return self.skip("loop", path, why).map(|()| None);
         }
-        self.incomplete(&file, path)?;
+        self.summary.skipped += u64::from(self.incomplete(&file, path));
         self.named_streams(&file, &entry.name, path, place)?;
         Ok(self
             .directory(entry, path, place)?
