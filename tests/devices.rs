@@ -39,8 +39,11 @@ impl Drop for Loop {
     }
 }
 
+/// Ends the program after two minutes: a FUSE mount whose server hangs would
+/// hold it for good.
 fn ntbak(args: &[&str]) -> (Option<i32>, String, String) {
-    let out = Command::new(env!("CARGO_BIN_EXE_ntbak"))
+    let out = Command::new("timeout")
+        .args(["--kill-after=5", "120", env!("CARGO_BIN_EXE_ntbak")])
         .args(args)
         .output()
         .unwrap();

@@ -45,9 +45,8 @@ impl Direct {
     }
 
     /// After a read through the cache failed with `first`: fills `buf` past
-    /// the cache, or fails in our words. Where there are no such reads (tmpfs,
-    /// some network file systems), the first failure stands, and with it
-    /// the cache's unit of loss: a page.
+    /// the cache, or fails in our words. Where a file system has no such reads,
+    /// the first failure stands, and with it the cache's unit of loss: a page.
     pub fn again(&self, name: &str, offset: u64, buf: &mut [u8], first: io::Error) -> Result<()> {
         let len = buf.len();
         if posix::is_medium_error(&first)
