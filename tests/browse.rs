@@ -14,6 +14,7 @@ use ntbak::ops::ls::{LsOptions, LsTarget, ls};
 use ntbak::units::RecordNo;
 use ntbak::volume::listing::Deleted;
 use ntbak::volume::{Tree, Volume, VolumePath};
+use sha2::{Digest, Sha256};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -394,6 +395,29 @@ fn extract_takes_every_name() {
     let listed = listed(&v, &at("/"), &options).into_iter();
     let files = listed.filter(|n| !n.starts_with("/$") && !n.starts_with("/<") && n != "/");
     assert_eq!(walk(dir.path()).len(), files.count());
+}
+
+#[test]
+fn extract_gives_the_bytes_of_the_lists() {
+    for name in ["ntfs-1-2", "index-512", "index-4k", "index-64k"] {
+        let v = Volume::open(common::Memory::shared(common::testdata(name))).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (s, warnings) = take(&v, "/", dir.path(), ExtractOptions::default());
+        assert_eq!((s.skipped, warnings.len()), (0, 0), "{name}: {warnings:#?}");
+        let mut files = 0;
+        for line in common::image_list(name).unwrap().lines().skip(1) {
+            let f: Vec<&str> = line.split('\t').collect();
+            if f[2] == "-" || f[3].split(',').any(|g| g == "system") {
+                continue;
+            }
+            let got = std::fs::read(dir.path().join(&f[0][1..])).expect(f[0]);
+            let hash = Sha256::digest(&got);
+            let hash: String = hash.iter().map(|b| format!("{b:02x}")).collect();
+            assert_eq!(hash, f[2], "{name}: {}", f[0]);
+            files += 1;
+        }
+        assert!(files >= 78, "{name}: {files}");
+    }
 }
 
 #[test]
