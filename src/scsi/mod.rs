@@ -5,5 +5,5 @@ pub mod op;
 mod sense;
 mod transport;
 
-pub use sense::{Sense, SenseKey};
+pub use sense::{Field, FieldPlace, Forwarded, Sense, SenseKey, code_text, hex};
 pub use transport::{Command, Completion, Data, Status, Transport};
