@@ -14,7 +14,10 @@ pub mod double;
 mod failure;
 mod inquiry;
 pub mod op;
+mod parameters;
+mod reserve;
 mod sense;
+mod third_party;
 mod transport;
 pub mod unit;
 
@@ -23,6 +26,12 @@ pub use failure::Failure;
 pub use inquiry::{
     BlockLimits, Characteristics, Designator, Inquiry, Provisioning, UnitIdentity, device_type,
 };
+pub use parameters::{Activity, LogParameter, ModeData, ModePage};
+pub use reserve::{Reservation, ReserveAction, reserve_type};
 pub use sense::{Field, FieldPlace, Forwarded, Sense, SenseKey, code_text, hex};
+pub use third_party::{
+    CopyState, CopyStatus, FailedSegment, GeneralLimits, OperatingParameters, ParameterLimits,
+    ThirdPartyCopy,
+};
 pub use transport::{Command, Completion, Data, Status, Transport};
 pub use unit::{Changes, Unit};
