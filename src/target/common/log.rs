@@ -127,7 +127,7 @@ mod tests {
         s.read(5);
         let p = s.parameter();
         assert_eq!(p.len(), 68);
-        let at = |i| be(&p, 4 + 8 * i, 8);
+        let at = |i: usize| be(&p, 4 + 8 * i, 8);
         assert_eq!([at(0), at(1), at(2), at(3)], [1, 2, 9, 5]);
         assert_eq!(starting(p.clone(), 1), p);
         assert!(starting(p, 2).is_empty());

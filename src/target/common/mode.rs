@@ -55,8 +55,7 @@ pub fn sense(unit: &Unit, cdb: &Cdb) -> Answer {
     let short = cdb.opcode() == MODE_SENSE_6;
     let (page, subpage) = (cdb.u8(2) & 0x3f, cdb.u8(3));
     let chosen = |p: &ModePage| {
-        (page == ALL || p.page == page)
-            && (subpage == ALL_SUBPAGES || p.subpage == subpage)
+        (page == ALL || p.page == page) && (subpage == ALL_SUBPAGES || p.subpage == subpage)
     };
     let mut body = Vec::new();
     for p in pages(unit).into_iter().filter(chosen) {
@@ -135,8 +134,10 @@ pub fn select(unit: &Unit, cdb: &Cdb, request: &Request<'_>) -> Answer {
         return Err(invalid_parameter(if short { 3 } else { 6 }));
     }
     let changes = changes(unit, list, at)?;
-    unit.device().select_header(specific & 0x7f, descriptor, false)?;
-    unit.device().select_header(specific & 0x7f, descriptor, true)?;
+    unit.device()
+        .select_header(specific & 0x7f, descriptor, false)?;
+    unit.device()
+        .select_header(specific & 0x7f, descriptor, true)?;
     for (page, body) in &changes {
         match (page.page, page.subpage) {
             (CONTROL, 0) => {

@@ -12,7 +12,10 @@ pub fn report(unit: &Unit, cdb: &Cdb) -> Answer {
     let timeouts = cdb.bit(2, 0x80);
     let same: Vec<&CommandInfo> = unit.commands().filter(|c| c.opcode() == opcode).collect();
     let has_actions = same.iter().any(|c| c.action.is_some());
-    let by_action = || same.iter().find(|c| c.action.map(u16::from) == Some(action));
+    let by_action = || {
+        same.iter()
+            .find(|c| c.action.map(u16::from) == Some(action))
+    };
     let data = match how {
         0 => all(unit, timeouts),
         1 if has_actions => return Err(invalid_field(2)),

@@ -138,9 +138,9 @@ impl Reservations {
 
     /// True when this port holds the persistent reservation.
     pub fn holds(&self, port: &Port) -> bool {
-        self.held.as_ref().is_some_and(|h| {
-            h.port == *port || (h.kind.all() && self.key_of(port).is_some())
-        })
+        self.held
+            .as_ref()
+            .is_some_and(|h| h.port == *port || (h.kind.all() && self.key_of(port).is_some()))
     }
 
     /// Registers a port, or changes its key. False when there is no room.

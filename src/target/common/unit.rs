@@ -6,9 +6,7 @@ use super::device::{Device, ThirdPartyCopy};
 use super::log::Statistics;
 use super::refusal::{Answer, Refusal, invalid_field, reply};
 use super::reservation::{Port, Reservations};
-use super::{
-    Access, Attentions, Cdb, Identity, inquiry, lock, log, mode, opcodes, persistent,
-};
+use super::{Access, Attentions, Cdb, Identity, inquiry, lock, log, mode, opcodes, persistent};
 use crate::scsi::{SenseKey, op};
 use crate::target::lun::{Nexus, Reply, Request};
 use std::any::Any;
@@ -68,7 +66,9 @@ const COMMON: &[CommandInfo] = {
         ),
         C::action(
             0x0c,
-            &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x04],
+            &[
+                0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x04,
+            ],
             Status,
         ),
         C::action(
