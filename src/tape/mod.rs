@@ -1,6 +1,8 @@
 //! Floor 2: tape: cartridges, labels, sets, and the drive that moves them.
 //! `docs/tape.md` is the definition of what stands on one.
 
+pub mod cartridge;
+
 mod label;
 
 pub use label::{Id, LABEL_BYTES, Label, LabelKind, MAX_BLOCK, SetPart};
