@@ -1,2 +1,4 @@
 //! Floor 2: the EXTENDED COPY planner: a pure function of extents and limits.
 //! `docs/copy.md` is its definition.
+
+pub mod residue;
