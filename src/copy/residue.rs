@@ -147,9 +147,7 @@ pub fn step(before: Residue, shape: &Shape) -> Effects {
     }
     if let Amount::Process(_) | Amount::Write(_) = shape.amount {
         let lacking = e.processed.saturating_sub(s);
-        e.read = lacking
-            .div_ceil(source_block)
-            .saturating_mul(source_block);
+        e.read = lacking.div_ceil(source_block).saturating_mul(source_block);
     }
     s = s.saturating_add(e.read).saturating_sub(e.processed);
     if shape.hold {

@@ -49,7 +49,10 @@ fn worked_example() {
     assert_eq!((e.written, e.after.destination), (0, 64));
     r = e.after;
     let e = step(r, &backup(131_072, true));
-    assert_eq!((e.read, e.written, e.after.destination), (131_072, 131_072, 64));
+    assert_eq!(
+        (e.read, e.written, e.after.destination),
+        (131_072, 131_072, 64)
+    );
     r = e.after;
     let e = step(r, &backup(20_480, true));
     assert_eq!((e.written, e.after.destination), (0, 20_544));
@@ -62,7 +65,10 @@ fn worked_example() {
 #[test]
 fn zero_blocks_flush() {
     let e = step(between(0, 100), &backup(0, false));
-    assert_eq!((e.read, e.processed, e.written, e.pad), (0, 0, 100, T - 100));
+    assert_eq!(
+        (e.read, e.processed, e.written, e.pad),
+        (0, 0, 100, T - 100)
+    );
     assert!(e.after.is_empty());
     // Whole blocks left by another segment are written too, when CAT is 1.
     let e = step(between(0, 2 * T + 9), &backup(0, true));
@@ -103,11 +109,20 @@ fn table_of_pads() {
         assert_eq!((e.after, e.end), (between(28, 20), End::Kept), "CAT 1");
     }
     let e = step(Residue::default(), &shape(true, true, false));
-    assert_eq!((e.after, e.dropped_source, e.written, e.pad), (between(0, 0), 28, 100, 60));
+    assert_eq!(
+        (e.after, e.dropped_source, e.written, e.pad),
+        (between(0, 0), 28, 100, 60)
+    );
     let e = step(Residue::default(), &shape(false, true, false));
-    assert_eq!((e.after, e.dropped_source, e.written, e.pad), (between(28, 0), 0, 100, 60));
+    assert_eq!(
+        (e.after, e.dropped_source, e.written, e.pad),
+        (between(28, 0), 0, 100, 60)
+    );
     let e = step(Residue::default(), &shape(true, false, false));
-    assert_eq!((e.after, e.dropped_source, e.dropped_destination), (between(0, 0), 28, 20));
+    assert_eq!(
+        (e.after, e.dropped_source, e.dropped_destination),
+        (between(0, 0), 28, 20)
+    );
     assert_eq!(e.written, 80);
     let e = step(Residue::default(), &shape(false, false, false));
     assert_eq!((e.end, e.written), (End::Inexact, 80));
@@ -119,7 +134,10 @@ fn exact_writes_are_not_padded() {
     shape.destination = side(512, true);
     // More stands in front of the segment than it writes.
     let e = step(between(0, 700), &shape);
-    assert_eq!((e.read, e.processed, e.written, e.end), (0, 0, 512, End::Inexact));
+    assert_eq!(
+        (e.read, e.processed, e.written, e.end),
+        (0, 0, 512, End::Inexact)
+    );
     shape.amount = Amount::Range(100);
     assert_eq!(step(between(0, 1), &shape).end, End::Inexact);
     assert_eq!(step(between(0, 0), &shape).end, End::Settled);
@@ -133,7 +151,10 @@ fn restore_reads_whole_blocks_and_drops_the_rest_of_the_last() {
     assert_eq!((e.read, e.written, e.after.source), (0, 20_480, 8_192));
     let e = step(e.after, &restore(20_480, false));
     assert_eq!((e.read, e.written), (T, 20_480));
-    assert_eq!((e.dropped_source, e.after), (8_192 + T - 20_480, between(0, 0)));
+    assert_eq!(
+        (e.dropped_source, e.after),
+        (8_192 + T - 20_480, between(0, 0))
+    );
 }
 
 #[test]
@@ -146,12 +167,18 @@ fn discard_leaves_the_destination_alone_unless_it_settles() {
         hold: false,
     };
     let e = step(between(0, 33), &discard(20_544, true, true));
-    assert_eq!((e.read, e.processed, e.after), (T, 20_544, between(T - 20_544, 33)));
+    assert_eq!(
+        (e.read, e.processed, e.after),
+        (T, 20_544, between(T - 20_544, 33))
+    );
     assert_eq!(e.written, 0);
     let e = step(between(12, 33), &discard(0, true, false));
     assert_eq!((e.dropped_source, e.dropped_destination), (12, 33));
     assert!(e.after.is_empty());
-    assert_eq!(step(between(12, 0), &discard(0, false, false)).end, End::Inexact);
+    assert_eq!(
+        step(between(12, 0), &discard(0, false, false)).end,
+        End::Inexact
+    );
 }
 
 #[test]
@@ -167,7 +194,10 @@ fn inline_leaves_the_source_alone() {
     assert_eq!((e.read, e.written, e.after), (0, 64, between(3, 6)));
     let e = step(between(3, 60), &inline(true, false));
     assert_eq!((e.written, e.pad, e.after), (70, 58, between(3, 0)));
-    assert_eq!(step(between(0, 60), &inline(false, false)).end, End::Inexact);
+    assert_eq!(
+        step(between(0, 60), &inline(false, false)).end,
+        End::Inexact
+    );
 }
 
 #[test]
@@ -180,7 +210,10 @@ fn ranges_pass_behind_old_residue() {
         hold: false,
     };
     let e = step(between(7, 0), &shape);
-    assert_eq!((e.read, e.processed, e.written, e.after), (100, 100, 64, between(7, 36)));
+    assert_eq!(
+        (e.read, e.processed, e.written, e.after),
+        (100, 100, 64, between(7, 36))
+    );
 }
 
 #[test]
