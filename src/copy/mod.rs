@@ -1,8 +1,12 @@
 //! Floor 2: the EXTENDED COPY planner: a pure function of extents and limits.
 //! `docs/copy.md` is its definition.
 
+pub mod encode;
+mod hex;
 pub mod limits;
 pub mod profile;
 
+pub use encode::{Address, Body, Cscd, Device, List, ListId, Segment};
+pub use hex::digits;
 pub use limits::{HeaderWay, Limits, Refusal, Used};
 pub use profile::Profile;
