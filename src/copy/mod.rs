@@ -6,8 +6,10 @@ pub mod encode;
 mod fill;
 mod hex;
 pub mod limits;
+pub mod parse;
 pub mod plan;
 pub mod profile;
+pub mod residue;
 
 pub use backup::{Backup, Cell, Lead, RecordMaker};
 pub use encode::{Address, Body, Cscd, Device, List, ListId, Segment};
