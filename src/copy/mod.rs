@@ -10,6 +10,7 @@ pub mod parse;
 pub mod plan;
 pub mod profile;
 pub mod residue;
+pub mod restore;
 
 pub use backup::{Backup, Cell, Lead, RecordMaker};
 pub use encode::{Address, Body, Cscd, Device, List, ListId, Segment};
@@ -17,3 +18,4 @@ pub use hex::digits;
 pub use limits::{HeaderWay, Limits, Refusal, Used};
 pub use plan::{Command, Geometry, Piece, PlannedRecord, Run};
 pub use profile::Profile;
+pub use restore::{Restore, RestoreCommand, TapeFile, Wanted};
