@@ -464,7 +464,7 @@ impl<I: Iterator<Item = Wanted>> Restore<I> {
         if !self.begin(&mut d, &part, file, true) {
             return Err(too_little());
         }
-        let (mut part, mut file) = (part, file);
+        let mut part = part;
         let mut before = None;
         loop {
             let done = self.copy(&mut d, &part);
@@ -491,7 +491,7 @@ impl<I: Iterator<Item = Wanted>> Restore<I> {
                         self.give_back(next);
                         break;
                     }
-                    (part, file) = (next, next_file);
+                    part = next;
                 }
             }
         }
