@@ -1,2 +1,11 @@
-//! Floor 1: iSCSI: PDUs, negotiation, digests, CHAP, and the initiator, which is
-//! a `scsi` transport.
+//! Floor 1: iSCSI (RFC 7143): units, negotiation, digests and CHAP, which both
+//! ends of a session share.
+
+pub mod chap;
+pub mod negotiate;
+pub mod pdu;
+pub mod text;
+pub mod url;
+pub mod wire;
+
+pub use url::{Url, is_url};
