@@ -17,6 +17,7 @@ pub mod op;
 mod parameters;
 mod reserve;
 mod sense;
+mod sgio;
 mod third_party;
 mod transport;
 pub mod unit;
@@ -29,6 +30,7 @@ pub use inquiry::{
 pub use parameters::{Activity, LogParameter, ModeData, ModePage};
 pub use reserve::{Reservation, ReserveAction, reserve_type};
 pub use sense::{Field, FieldPlace, Forwarded, Sense, SenseKey, code_text, hex};
+pub use sgio::SgIo;
 pub use third_party::{
     CopyState, CopyStatus, FailedSegment, GeneralLimits, OperatingParameters, ParameterLimits,
     ThirdPartyCopy,
