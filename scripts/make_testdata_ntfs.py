@@ -134,7 +134,7 @@ class Record:
 
     def replace(self, attr, raw):
         """Puts raw (a whole attribute, length a multiple of 8) where attr was, under its instance number."""
-        if attr.type != END:
+        if attr.type != END and raw:
             raw = raw[:14] + struct.pack("<H", attr.instance) + raw[16:]
         used = struct.unpack_from("<I", self.data, 0x18)[0]
         end = attr.off + (attr.length if attr.type != END else 0)
@@ -359,3 +359,111 @@ def masked(volume, keep):
 def unmask(volume, mask):
     bits = volume.read_bitmap()
     volume.write_bitmap(bytes(a & ~b for a, b in zip(bits, mask)))
+
+
+# ---- directory indexes ----------------------------------------------------------------
+
+INDEX = "$I30"
+
+
+def index_entries(volume, number):
+    """[(file reference, key)] of a directory's index, in order."""
+    rec = volume.record(number)
+    root = rec.value(rec.find(INDEX_ROOT, INDEX))
+    size, = struct.unpack_from("<I", root, 8)
+    unit = volume.cluster if size >= volume.cluster else STRIDE
+    out = []
+
+    def node(raw, head):
+        at = head + struct.unpack_from("<I", raw, head)[0]
+        while True:
+            ref, length, key, flags = struct.unpack_from("<QHHH", raw, at)
+            if flags & 1:
+                vcn, = struct.unpack_from("<Q", raw, at + length - 8)
+                runs = volume.all_runs(number, INDEX_ALLOCATION, INDEX)
+                node(unfix(volume.read_runs(runs, vcn * unit, size)), 24)
+            if flags & 2:
+                return
+            out.append((ref, bytes(raw[at + 16:at + 16 + key])))
+            at += length
+    node(root, 16)
+    return out
+
+
+def index_entry(ref, key, child=None, last=False):
+    length = (16 + len(key) + 7 & ~7) + (8 if child is not None else 0)
+    flags = (1 if child is not None else 0) | (2 if last else 0)
+    raw = bytearray(length)
+    struct.pack_into("<QHHH", raw, 0, ref, length, len(key), flags)
+    raw[16:16 + len(key)] = key
+    if child is not None:
+        struct.pack_into("<Q", raw, length - 8, child)
+    return bytes(raw)
+
+
+def set_index(volume, number, entries, size=4096, each=3):
+    """Gives a directory a new index: blocks of `size` bytes that hold `each` entries, in two runs.
+
+    Few entries a block make a tree of several levels out of few files, whatever the size. Returns the levels.
+    """
+    rec = volume.record(number)
+    for attr in rec.attrs():
+        if attr.type == INDEX_ALLOCATION and attr.name == INDEX:
+            for lcn, count in rec.runs(attr):
+                volume.mark(lcn, count, used=False)
+                volume.map[lcn * volume.cluster:(lcn + count) * volume.cluster] = bytes(count * volume.cluster)
+    unit = volume.cluster if size >= volume.cluster else STRIDE
+    blocks, levels, row = [], 1, [(ref, key, None) for ref, key in entries]
+    last_child = None
+    while len(row) > each:
+        above = []
+        while row:
+            # never leave nothing for the last block of a row
+            take = each if len(row) > each + 1 or len(row) <= each else each - 1
+            node, row = row[:take], row[take:]
+            vcn = len(blocks) * size // unit
+            if row:
+                ref, key, child = row.pop(0)
+                blocks.append((vcn, node, child))
+                above.append((ref, key, vcn))
+            else:
+                blocks.append((vcn, node, last_child))
+        last_child = blocks[-1][0]
+        row, levels = above, levels + 1
+
+    def packed(node, child):
+        return b"".join(index_entry(*e) for e in node) + index_entry(0, b"", child, last=True)
+    image = bytearray()
+    for vcn, node, child in blocks:
+        count = size // STRIDE + 1
+        first = (40 + 2 * count + 7 & ~7) - 24
+        body = packed(node, child)
+        raw = bytearray(size)
+        struct.pack_into("<4sHHQQ", raw, 0, b"INDX", 40, count, 0, vcn)
+        struct.pack_into("<IIII", raw, 24, first, first + len(body), size - 24, 0 if child is None else 1)
+        assert 24 + first + len(body) <= size, "block full"
+        raw[24 + first:24 + first + len(body)] = body
+        image += refix(raw)
+    for code in (INDEX_ROOT, INDEX_ALLOCATION, BITMAP):
+        for attr in rec.attrs():
+            if attr.type == code and attr.name == INDEX:
+                rec.replace(attr, b"")
+    body = packed(row, last_child)
+    per = size // unit
+    root = struct.pack("<IIIB3xIIII", FILE_NAME, 1, size, per, 16, 16 + len(body), 16 + len(body), 1 if blocks else 0)
+    rec.insert(resident_attr(INDEX_ROOT, root + body, INDEX))
+    if blocks:
+        clusters = -(-len(image) // volume.cluster)
+        runs, start = [], 0
+        for count in (clusters // 2, clusters - clusters // 2):
+            if count:
+                lcn = volume.free_span(count, start)
+                volume.mark(lcn, count)
+                runs.append((lcn, count))
+                start = lcn + count + 1
+        volume.write_runs(runs, 0, image)
+        rec.insert(nonresident_attr(INDEX_ALLOCATION, runs, volume.cluster, len(image), name=INDEX))
+        bits = (1 << len(blocks)) - 1
+        rec.insert(resident_attr(BITMAP, bits.to_bytes(-(-len(blocks) // 64) * 8, "little"), INDEX))
+    rec.save()
+    return levels

@@ -1,11 +1,15 @@
-//! Real block devices: loop devices over files. Needs root and losetup; says that
-//! it is skipped elsewhere.
+//! Real block devices (loop devices over files; needs root and losetup) and a
+//! regular file whose medium fails (needs nbdkit, nbdfuse and FUSE). Says that it
+//! is skipped elsewhere.
 
 mod common;
 
+use ntbak::device::{RescueMap, Status};
+use ntbak::volume::{FileStream, Tree, Volume, VolumePath, attr};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A loop device; detached when it goes.
 struct Loop(String);
@@ -35,8 +39,11 @@ impl Drop for Loop {
     }
 }
 
+/// Ends the program after two minutes: a FUSE mount whose server hangs would
+/// hold it for good.
 fn ntbak(args: &[&str]) -> (Option<i32>, String, String) {
-    let out = Command::new(env!("CARGO_BIN_EXE_ntbak"))
+    let out = Command::new("timeout")
+        .args(["--kill-after=5", "120", env!("CARGO_BIN_EXE_ntbak")])
         .args(args)
         .output()
         .unwrap();
@@ -183,4 +190,128 @@ fn mounted_writable_is_refused() {
     assert_eq!(live.0, Some(0), "{}", live.2);
     assert_eq!(target.0, Some(5), "{}", target.2);
     assert!(info.1.contains("live"), "{}", info.1);
+}
+
+/// A mounted file some of whose sectors give EIO; unmounted when it goes.
+struct Failing {
+    server: Child,
+    mount: PathBuf,
+}
+
+impl Failing {
+    /// Serves `image` as `disk.img` in `mount`; `map` is a ddrescue map, what it
+    /// does not call finished cannot be read.
+    fn new(image: &Path, map: &Path, mount: &Path) -> Option<Self> {
+        fs::create_dir(mount).unwrap();
+        let server = Command::new("nbdfuse")
+            .arg("--readonly")
+            .arg(mount.join("disk.img"))
+            .args(["--command", "nbdkit", "-s", "--exit-with-parent"])
+            .args(["--filter=ddrescue", "file"])
+            .arg(image)
+            .arg(format!("ddrescue-mapfile={}", map.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(server) = server else {
+            eprintln!("skipped: nbdfuse is not there");
+            return None;
+        };
+        let mut out = Self {
+            server,
+            mount: mount.to_path_buf(),
+        };
+        let end = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < end {
+            if mount.join("disk.img").exists() {
+                return Some(out);
+            }
+            if out.server.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        eprintln!("skipped: nbdkit or FUSE does not work here");
+        None
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        for tool in ["fusermount3", "umount"] {
+            let mut c = Command::new(tool);
+            if tool == "fusermount3" {
+                c.arg("-u");
+            }
+            let done = c.arg(&self.mount).stderr(Stdio::null()).status();
+            if done.is_ok_and(|s| s.success()) {
+                break;
+            }
+        }
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end && matches!(self.server.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// One bad sector of the medium costs 512 bytes of an image file on it, not a
+/// page of the cache; and nothing that reads the file dies of it.
+#[test]
+fn bad_sectors_below_a_regular_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = write(dir.path(), "cluster-16k");
+    let bytes = fs::read(&image).unwrap();
+    let volume = Volume::open(common::Memory::shared(bytes.clone())).unwrap();
+    let path = VolumePath::parse(b"/dir/three.bin").unwrap();
+    let record = Tree::new(&volume).lookup(&path).unwrap().file.record;
+    let start = match volume.file(record).unwrap().stream(attr::DATA, &[]) {
+        Some(FileStream::NonResident(data)) => {
+            data.map.as_slice()[0].lcns().unwrap().start * (16 << 10)
+        }
+        _ => panic!("resident"),
+    };
+    let bad = [(start + 512, 512), (start + 5 * 512, 1024)];
+    let (mut at, mut text) = (0, "0 + 1\n".to_owned());
+    for (from, len) in bad {
+        text += &format!("{at:#x} {:#x} +\n{from:#x} {len:#x} -\n", from - at);
+        at = from + len;
+    }
+    text += &format!("{at:#x} {:#x} +\n", bytes.len() as u64 - at);
+    let faults = dir.path().join("faults");
+    fs::write(&faults, text).unwrap();
+    let Some(disk) = Failing::new(&image, &faults, &dir.path().join("m")) else {
+        return;
+    };
+    let file = disk.mount.join("disk.img").display().to_string();
+    let out = dir.path().join("a.ntbak").display().to_string();
+    let map = dir.path().join("map");
+    let map_text = map.display().to_string();
+    let (code, text, err) = ntbak(&["image", &file, &out, "--map", &map_text]);
+    assert_eq!(code, Some(3), "{text}{err}");
+    assert!(err.contains("/dir/three.bin"), "{text}{err}");
+    let found = RescueMap::parse(&fs::read_to_string(&map).unwrap()).unwrap();
+    let lost: Vec<_> = found
+        .blocks
+        .iter()
+        .filter(|b| !matches!(b.status, Status::Finished | Status::NonTried))
+        .map(|b| (b.range.start, b.range.len(), b.status))
+        .collect();
+    assert_eq!(lost, bad.map(|(from, len)| (from, len, Status::Bad)));
+
+    // The other readers of the file say what is wrong; none is ended by it.
+    for (args, want) in [
+        (&["verify", &out, "--against", &file][..], 3),
+        (&["cat", &file, "/dir/three.bin"], 1),
+        (&["cat", &out, "/dir/three.bin"], 1),
+        (&["info", &file], 0),
+    ] {
+        let (code, _, err) = ntbak(args);
+        assert_eq!(code, Some(want), "{args:?}: {err}");
+    }
+    let (code, text, err) = ntbak(&["cat", &file, "/small.txt"]);
+    assert_eq!((code, &*text), (Some(0), "resident"), "{err}");
 }

@@ -8,6 +8,7 @@ use ntbak::archive::{Archive, RegionKind, RegionView};
 use ntbak::device::{Identity, SharedSource, Source, SourceKind};
 use ntbak::disk::{TableKind, open_layout};
 use ntbak::observe::Silent;
+use ntbak::ops::extract::{ExtractOptions, extract};
 use ntbak::ops::image::{Destination, ImageOptions, PlanOptions, image, plan};
 use ntbak::units::RecordNo;
 use ntbak::volume::attr::{self, DATA};
@@ -82,7 +83,7 @@ fn digest(stream: &Stream) -> String {
         Ok(())
     });
     match result {
-        Ok(()) => hash.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+        Ok(()) => hex(&hash.finalize()),
         Err(e) => format!("unreadable: {e}"),
     }
 }
@@ -279,6 +280,48 @@ fn check(name: &str) {
     }
     compare(name, &want, &unreadable, &got);
     compare(name, &want, &unreadable, &archived);
+    check_extract(name, &source, &list(name));
+}
+
+/// Extracts everything and compares each file that the list has a digest of.
+fn check_extract(name: &str, whole: &SharedSource, list: &str) {
+    let mut bad = Vec::new();
+    for (part, source) in partitions(whole) {
+        let Ok(volume) = Volume::open(source) else {
+            continue;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let root = [VolumePath::default()];
+        let options = ExtractOptions::default();
+        extract(&Tree::new(&volume), &root, dir.path(), options, &Silent).unwrap();
+        let prefix = part.map_or(String::new(), |n| format!("p{n}:"));
+        let mut compared = 0;
+        for line in list.split_terminator('\n').skip(1) {
+            let f: Vec<&str> = line.split('\t').collect();
+            let left_out = f[3].split(',').any(|w| w == "system" || w == "attr")
+                || f[3].contains("unreadable:")
+                || f[0].contains("/$Extend/");
+            let Some(path) = f[0].strip_prefix(&prefix).filter(|_| f[2] != "-") else {
+                continue;
+            };
+            // Other words for what has lost its directory.
+            if left_out || path.starts_with("/<") {
+                continue;
+            }
+            compared += 1;
+            match std::fs::read(dir.path().join(&path[1..])) {
+                Ok(bytes) if hex(&Sha256::digest(&bytes)) == f[2] => {}
+                Ok(_) => bad.push(format!("{path}: other content")),
+                Err(e) => bad.push(format!("{path}: {e}")),
+            }
+        }
+        eprintln!("{name}: {compared} files extracted");
+    }
+    assert!(bad.is_empty(), "{name}:\n{}", bad.join("\n"));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The volumes in `testdata/`.

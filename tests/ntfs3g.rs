@@ -174,7 +174,7 @@ fn restored_volumes_read_the_same() {
         }
     }
     assert!(
-        volumes >= 18 && files > 2500,
+        volumes >= 22 && files > 3500,
         "{volumes} volumes, {files} files"
     );
 }

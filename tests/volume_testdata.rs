@@ -10,14 +10,14 @@ use ntbak::observe::{Observer, Silent};
 use ntbak::units::RecordNo;
 use ntbak::volume::health::{BackupBoot, Hibernation, MftMirror};
 use ntbak::volume::logfile::LogState;
-use ntbak::volume::{FileStream, Scanned, Volume, analyse, attr, health, owners};
+use ntbak::volume::{FileStream, Scanned, Tree, Volume, VolumePath, analyse, attr, health, owners};
 use std::collections::BTreeMap;
 
 fn open(name: &str) -> Volume {
     Volume::open(Memory::shared(testdata(name))).expect(name)
 }
 
-const SOUND: [&str; 21] = [
+const SOUND: [&str; 25] = [
     "lznt1-4k",
     "lznt1-512",
     "sparse",
@@ -39,6 +39,10 @@ const SOUND: [&str; 21] = [
     "dirty-hibernated",
     "hibernation-wiped",
     "damage-base",
+    "ntfs-1-2",
+    "index-512",
+    "index-4k",
+    "index-64k",
 ];
 
 #[test]
@@ -120,6 +124,123 @@ fn fragmented_files_are_whole() {
             .any(|&(runs, records)| runs == 5200 && records == 24),
         "{runs:?}"
     );
+}
+
+/// Records of Windows NT 4: the update sequence array where later versions
+/// have the number, short `$STANDARD_INFORMATION`, a descriptor in each file.
+#[test]
+fn version_1_2_has_other_records() {
+    let volume = open("ntfs-1-2");
+    assert_eq!(health(&volume).version, Some((1, 2)));
+    let mut files = 0;
+    for n in 0..volume.mft().record_count {
+        let record = volume.record(RecordNo(n)).unwrap();
+        let view = record.view();
+        assert_eq!(view.bytes()[4..6], [0x2a, 0], "{n}");
+        assert_eq!(view.stored_number(), None);
+        if !view.in_use() || (11..16).contains(&n) {
+            continue;
+        }
+        let lengths = |code: u32| {
+            let all = view.attributes().map(|a| a.unwrap());
+            let mut of = all.filter(move |a| a.type_code == code);
+            of.next().and_then(|a| a.resident()).map(<[u8]>::len)
+        };
+        assert_eq!(lengths(attr::STANDARD_INFORMATION), Some(48), "{n}");
+        assert!(lengths(attr::SECURITY_DESCRIPTOR) >= Some(60), "{n}");
+        files += 1;
+    }
+    assert!(files > 80);
+    let tree = Tree::new(&volume);
+    let path = |p: &str| VolumePath::parse(p.as_bytes()).unwrap();
+    let quota = tree.lookup(&path("/$quota")).unwrap();
+    assert_eq!((quota.file.record.0, &*quota.path), (9, &b"/$Quota"[..]));
+    for gone in ["/$Secure", "/$Extend"] {
+        assert!(tree.lookup(&path(gone)).is_err());
+    }
+    assert!(tree.list(RecordNo(5)).unwrap().damage.is_none());
+}
+
+/// Index blocks from 512 bytes to 64 KiB under clusters of 512 bytes, 4 KiB and
+/// 64 KiB, each in a tree of three levels. Parent links are spoilt first, so that
+/// only the index can find a name.
+#[test]
+fn index_blocks_of_every_size() {
+    const I30: &[u8] = b"$\0I\x003\x000\0";
+    let path = |p: &str| VolumePath::parse(p.as_bytes()).unwrap();
+    for (name, cluster) in [("index-512", 512), ("index-4k", 4096), ("index-64k", 65536)] {
+        let mut bytes = testdata(name);
+        let volume = open(name);
+        assert_eq!(volume.geometry().cluster_size, cluster);
+        for n in 24..volume.mft().record_count {
+            let record = volume.record(RecordNo(n)).unwrap();
+            for a in record.view().attributes().flatten() {
+                if a.type_code == attr::FILE_NAME {
+                    let head = a.offset as usize;
+                    let value = usize::from(record.view().bytes()[head + 0x14]);
+                    let at = record.offset() as usize + head + value;
+                    bytes[at..at + 6].copy_from_slice(&[0, 0, 0, 0, 1, 0]);
+                }
+            }
+        }
+        let volume = Volume::open(Memory::shared(bytes.clone())).unwrap();
+        let tree = Tree::new(&volume);
+        for size in (9..=16).map(|n| 1u32 << n) {
+            let dir = tree.lookup(&path(&format!("/{size}"))).unwrap().file.record;
+            let file = volume.file(dir).unwrap();
+            let Some(FileStream::Resident(_, root)) = file.stream(attr::INDEX_ROOT, I30) else {
+                panic!("{name}: no index root");
+            };
+            assert_eq!(root[8..12], size.to_le_bytes(), "{name}");
+            let list = tree.list(dir).unwrap();
+            assert!(list.damage.is_none(), "{name} {size}: {:?}", list.damage);
+            let want: Vec<String> = (0..40).map(|n| format!("entry {n:02}.txt")).collect();
+            assert!(
+                list.entries
+                    .iter()
+                    .map(|e| &e.name[..])
+                    .eq(want.iter().map(|n| n.as_bytes())),
+                "{name} {size}: {:?}",
+                list.entries
+            );
+            for (n, e) in list.entries.iter().enumerate() {
+                for p in [
+                    format!("/{size}/entry {n:02}.txt"),
+                    format!("/{size}/ENTRY {n:02}.TXT"),
+                ] {
+                    assert_eq!(tree.lookup(&path(&p)).unwrap().file, e.file, "{name} {p}");
+                }
+            }
+
+            // The counter-test: without the block below the root's end, names are gone.
+            let Some(FileStream::NonResident(blocks)) = file.stream(attr::INDEX_ALLOCATION, I30)
+            else {
+                panic!("{name}: no index blocks");
+            };
+            let at = blocks.map.as_slice()[0].lcns().unwrap().start * u64::from(cluster);
+            let torn = damaged(&bytes, &[(at, b"BAAD".to_vec())]);
+            let torn = Volume::open(torn).unwrap();
+            let tree = Tree::new(&torn);
+            assert!(tree.list(dir).unwrap().damage.is_some(), "{name} {size}");
+            assert!(
+                tree.lookup(&path(&format!("/{size}/entry 00.txt")))
+                    .is_err()
+            );
+            assert!(tree.lookup(&path(&format!("/{size}/entry 39.txt"))).is_ok());
+        }
+        // The boot sector has the size of blocks to come; in clusters, or as a power of two.
+        for size in (9..=16).map(|n| 1u32 << n) {
+            let mut codes = vec![(size.trailing_zeros() as u8).wrapping_neg()];
+            if size >= cluster && size / cluster < 128 {
+                codes.push((size / cluster) as u8);
+            }
+            for code in codes {
+                let v = Volume::open(damaged(&bytes, &[(0x44, vec![code])])).unwrap();
+                assert!(v.notes().is_empty(), "{code:#x}: {:?}", v.notes());
+                assert_eq!(v.geometry().index_record_size, size, "{code:#x}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,14 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Capabilities this version can read.
-const KNOWN: [&str; 1] = ["zstd"];
+const KNOWN: [&str; 4] = ["zstd", GAP, UNVERIFIED, CHUNK_RUNS];
+
+/// Capability: records may be followed by zeros up to a boundary.
+pub const GAP: &str = "gap";
+/// Capability: a Chunk may have no digest, since nobody saw its bytes yet.
+pub const UNVERIFIED: &str = "unverified";
+/// Capability: Index has the runs of Chunk records too.
+pub const CHUNK_RUNS: &str = "chunk-runs";
 
 /// Most regions a source may have.
 const MAX_REGIONS: usize = 1024;
@@ -172,6 +179,11 @@ impl Head {
             .hint("use a newer ntbak"));
         }
         Ok(head)
+    }
+
+    /// True when a reader needs this capability.
+    pub fn needs(&self, capability: &str) -> bool {
+        self.requires.iter().any(|r| r == capability)
     }
 
     /// Optional capabilities this program does not know.

@@ -11,6 +11,8 @@ pub const MAX_DATA_BYTES: u64 = 64 << 20;
 
 pub(super) const FIXED: usize = 128;
 const MAX_HEADER: usize = 1 << 20;
+/// Most blocks of zeros behind a record: the longest tape block.
+const MAX_GAP: u32 = (16 << 20) / BLOCK as u32;
 const CRC_AT: usize = 124;
 const VERSION: u16 = 1;
 
@@ -204,6 +206,11 @@ pub struct Header {
     pub unit: u32,
     /// Units of one cell.
     pub cell: u32,
+    /// Blocks of zeros behind the record, up to a boundary of tape blocks.
+    pub gap: u32,
+    /// Length of the disk form, where it is longer than what is in it needs;
+    /// else 0.
+    pub longer: u32,
     /// Runs in disk form, or the totals.
     pub extension: Vec<u8>,
 }
@@ -214,9 +221,41 @@ impl Header {
         super::ArchiveId(self.id)
     }
 
+    /// The header of a Chunk whose bytes a copy manager will move: nobody has
+    /// seen them, so there is no digest.
+    pub fn unseen_chunk(id: super::ArchiveId, place: super::CellPlace, runs: &[ChunkRun]) -> Self {
+        let mut extension = Vec::with_capacity(runs.len() * 8);
+        runs.iter().for_each(|r| r.encode(&mut extension));
+        let data = runs.iter().filter(|r| r.kind == RunKind::Data);
+        let raw_len = data.map(|r| u64::from(r.units)).sum::<u64>() * u64::from(place.unit);
+        Self {
+            kind: Kind::Chunk,
+            codec: Codec::Stored,
+            provenance: Provenance::None,
+            region: place.region,
+            sequence: 0,
+            stream_offset: 0,
+            raw_len,
+            stored_len: raw_len,
+            position: place.cell,
+            id: id.0,
+            digest: [0; 32],
+            unit: place.unit,
+            cell: place.cell_units,
+            gap: 0,
+            longer: 0,
+            extension,
+        }
+    }
+
+    /// Length that [`Header::unseen_chunk`] has with this many runs.
+    pub const fn chunk_len(runs: usize) -> u64 {
+        padded((FIXED + 8 * runs) as u64)
+    }
+
     /// Length of the disk form, padding included.
     pub fn len(&self) -> usize {
-        padded((FIXED + self.extension.len()) as u64) as usize
+        (padded((FIXED + self.extension.len()) as u64) as usize).max(self.longer as usize)
     }
 
     /// Never: a header has at least one block.
@@ -224,9 +263,14 @@ impl Header {
         false
     }
 
-    /// Header and payload with their padding.
+    /// Header and payload with their padding, without the gap behind.
     pub fn total_len(&self) -> u64 {
         self.len() as u64 + padded(self.stored_len)
+    }
+
+    /// From this header to the next.
+    pub fn stride(&self) -> u64 {
+        self.total_len() + u64::from(self.gap) * BLOCK as u64
     }
 
     /// Appends the disk form.
@@ -260,6 +304,7 @@ impl Header {
         h[80..112].copy_from_slice(&self.digest);
         h[112..116].copy_from_slice(&self.unit.to_le_bytes());
         h[116..120].copy_from_slice(&self.cell.to_le_bytes());
+        h[120..124].copy_from_slice(&self.gap.to_le_bytes());
         h[FIXED..FIXED + self.extension.len()].copy_from_slice(&self.extension);
         let crc = crc32c::crc32c(h);
         h[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
@@ -339,8 +384,20 @@ impl Header {
             digest: h[80..112].try_into().unwrap_or_default(),
             unit: u32_at(h, 112),
             cell: u32_at(h, 116),
+            gap: u32_at(h, 120),
+            longer: match padded((FIXED + ext) as u64) as usize == len {
+                true => 0,
+                false => len as u32,
+            },
             extension: h[FIXED..FIXED + ext].to_vec(),
         };
+        if header.gap > MAX_GAP {
+            return Err(bad(format!(
+                "{} record states {} blocks of zeros behind it, at most {MAX_GAP} are allowed",
+                kind.name(),
+                header.gap
+            )));
+        }
         let max = kind.max_bytes();
         if header.raw_len > max || header.stored_len > max {
             return Err(bad(format!(
@@ -509,7 +566,7 @@ impl Header {
             zero_bytes: n(6),
             unreadable_bytes: n(7),
             skipped_bytes: n(8),
-            end: self.stream_offset + self.total_len(),
+            end: self.stream_offset + self.stride(),
         })
     }
 }

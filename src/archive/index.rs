@@ -1,6 +1,7 @@
 //! Where each Mft and Chunk stands. Format: `docs/format.md` section 5.
 
-use super::header::{BLOCK, Header, Kind, MftRun, RunKind};
+use super::head::{CHUNK_RUNS, Head};
+use super::header::{BLOCK, ChunkRun, Header, Kind, MftRun, RunKind};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 
@@ -37,9 +38,46 @@ pub struct Index {
     pub entries: Vec<Entry>,
     /// Runs of the Mft records, in the order of the entries.
     pub spans: Vec<MftSpan>,
+    /// Runs of the Chunk records, in the order of the entries, where the
+    /// archive keeps them here (capability `chunk-runs`).
+    pub chunk_runs: Option<ChunkRuns>,
+}
+
+/// Runs of all Chunk records of an index.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub struct ChunkRuns {
+    runs: Vec<ChunkRun>,
+    /// For each entry, how many of `runs` belong to it and those before it.
+    ends: Vec<u64>,
+}
+
+impl ChunkRuns {
+    /// The runs of this entry.
+    pub fn of(&self, entry: usize) -> &[ChunkRun] {
+        let from = match entry {
+            0 => 0,
+            n => self.ends.get(n - 1).copied().unwrap_or(0),
+        };
+        let to = self.ends.get(entry).copied().unwrap_or(from);
+        self.runs
+            .get(from as usize..to as usize)
+            .unwrap_or_default()
+    }
+
+    fn end_entry(&mut self) {
+        self.ends.push(self.runs.len() as u64);
+    }
 }
 
 impl Index {
+    /// An empty one, as an archive with this head has it.
+    pub fn of(head: &Head) -> Self {
+        Self {
+            chunk_runs: head.needs(CHUNK_RUNS).then(ChunkRuns::default),
+            ..Self::default()
+        }
+    }
+
     /// Adds a Mft or Chunk record.
     pub fn push(&mut self, h: &Header) {
         let mft = h.kind == Kind::Mft;
@@ -51,6 +89,12 @@ impl Index {
             region: h.region,
             mft,
         });
+        if let Some(r) = &mut self.chunk_runs {
+            if !mft {
+                r.runs.extend(h.chunk_runs());
+            }
+            r.end_entry();
+        }
         if mft {
             let spans = h.mft_runs().map(|run| MftSpan {
                 run,
@@ -92,6 +136,15 @@ impl Index {
                     put(&mut out, s.run.kind as u64);
                     at = s.run.start.wrapping_add(u64::from(s.run.units));
                 }
+            } else if let Some(all) = &self.chunk_runs {
+                let runs = all.of(n);
+                put(&mut out, runs.len() as u64);
+                let mut at = 0;
+                for r in runs {
+                    put(&mut out, u64::from(r.start - at));
+                    put(&mut out, u64::from(r.units) << 2 | r.kind as u64);
+                    at = r.start + r.units;
+                }
             }
         }
         out
@@ -111,6 +164,9 @@ impl Index {
             return Err(r.bad(format!("Index states {count} entries, more than can be")));
         }
         let mut index = Index::default();
+        if Head::parse(&head).is_ok_and(|h| h.needs(CHUNK_RUNS)) {
+            index.chunk_runs = Some(ChunkRuns::default());
+        }
         index.entries.reserve_exact(count as usize);
         let mut last: HashMap<(u16, bool), u64> = HashMap::new();
         let mut end = 0u64;
@@ -146,6 +202,12 @@ impl Index {
                 region,
                 mft,
             });
+            if let Some(all) = &mut index.chunk_runs {
+                if !mft {
+                    r.chunk_runs(n, blocks, &mut all.runs)?;
+                }
+                all.end_entry();
+            }
             if mft {
                 let mut at = 0u64;
                 let runs = r.number()?;
@@ -227,6 +289,34 @@ impl<'a> Numbers<'a> {
             }
         }
         Err(self.bad("Index has a number of more than 64 bits".into()))
+    }
+
+    /// The runs of Chunk entry `n`, which has this many blocks.
+    fn chunk_runs(&mut self, n: u64, blocks: u32, out: &mut Vec<ChunkRun>) -> Result<()> {
+        let count = self.number()?;
+        // Each has 8 bytes in the header of its record.
+        if count > u64::from(blocks) * (BLOCK as u64 / 8) {
+            return Err(self.bad(format!("Index entry {n} states {count} runs")));
+        }
+        let mut at = 0u32;
+        for _ in 0..count {
+            let gap = u32::try_from(self.number()?).ok();
+            let word = self.number()?;
+            let units = u32::try_from(word >> 2)
+                .ok()
+                .filter(|&u| u > 0 && u < 1 << 28);
+            let run = gap
+                .and_then(|g| at.checked_add(g))
+                .zip(units)
+                .zip(RunKind::of((word & 3) as u32))
+                .filter(|((s, u), _)| s.checked_add(*u).is_some());
+            let Some(((start, units), kind)) = run else {
+                return Err(self.bad(format!("Index entry {n} has an impossible run")));
+            };
+            at = start + units;
+            out.push(ChunkRun { start, units, kind });
+        }
+        Ok(())
     }
 
     fn bytes(&mut self) -> Result<&'a [u8]> {

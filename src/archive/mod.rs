@@ -12,7 +12,9 @@ mod walk;
 mod writer;
 
 pub use decode::Unpacker;
-pub use head::{DiskInfo, Head, Options, Region, RegionKind, SourceInfo, TableKind};
+pub use head::{
+    CHUNK_RUNS, DiskInfo, GAP, Head, Options, Region, RegionKind, SourceInfo, TableKind, UNVERIFIED,
+};
 pub use header::{
     BLOCK, ChunkRun, Codec, Header, Kind, MAX_DATA_BYTES, MftRun, NO_REGION, Provenance, RunKind,
     Totals, padded,

@@ -17,6 +17,8 @@ pub struct Packed {
     pub(super) unit: u32,
     pub(super) cell: u32,
     pub(super) extension: Vec<u8>,
+    /// Blocks of zeros behind it.
+    pub(super) gap: u32,
     /// Bytes before compression.
     pub raw_len: u64,
     pub(super) digest: [u8; 32],
@@ -190,6 +192,7 @@ impl Packer {
             unit: place.unit,
             cell: place.cell_units,
             extension,
+            gap: 0,
             raw_len,
             digest,
             payload,

@@ -353,7 +353,12 @@ fn rebuild(source: &SharedSource, notes: &mut Vec<String>) -> Result<(Vec<u8>, V
                         continue;
                     }
                     match h.kind {
-                        Kind::Head => head = Some(raw.clone()),
+                        Kind::Head => {
+                            if let (Ok(h), true) = (Head::parse(&raw), index.entries.is_empty()) {
+                                index = Index::of(&h);
+                            }
+                            head = Some(raw.clone());
+                        }
                         Kind::Disk => disk = Some(raw.clone()),
                         _ => {
                             copy = Index::decode(&raw, source.len())

@@ -1,7 +1,7 @@
 //! Reading a stream forward, record by record, from a file or a pipe, and
 //! finding the way again behind damage.
 
-use super::header::{BLOCK, Header, Kind, padded};
+use super::header::{BLOCK, Header, Kind};
 use crate::device::SharedSource;
 use crate::error::{Error, Result};
 use std::io::{self, Read};
@@ -215,7 +215,7 @@ impl<R: Input> Walker<R> {
     fn accept(&mut self, h: Header) -> Found {
         self.id = Some(h.id);
         self.next_sequence = h.sequence + 1;
-        self.pending = Some((h.stored_len, padded(h.stored_len) - h.stored_len));
+        self.pending = Some((h.stored_len, h.stride() - h.len() as u64 - h.stored_len));
         Found::Record(h)
     }
 

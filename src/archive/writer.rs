@@ -1,7 +1,7 @@
 //! Putting records into the stream, strictly forward.
 
 use super::head::{DiskInfo, Head};
-use super::header::{Codec, Header, Kind, RunKind, Totals, padded};
+use super::header::{Codec, Header, Kind, RunKind, Totals};
 use super::index::Index;
 use super::pack::{Packed, Packer};
 use crate::error::{Error, Result};
@@ -31,6 +31,8 @@ pub struct Writer<W> {
     head: Vec<u8>,
     disk: Vec<u8>,
     scratch: Vec<u8>,
+    /// Tail ends at a multiple of this many bytes.
+    align: u64,
 }
 
 impl<W: Write> Writer<W> {
@@ -64,12 +66,34 @@ impl<W: Write> Writer<W> {
             sequence: 0,
             offset: 0,
             headers: blake3::Hasher::new(),
-            index: Index::default(),
+            index: Head::parse(&head).map_or_else(|_| Index::default(), |h| Index::of(&h)),
             totals: Totals::default(),
             head,
             disk,
             scratch: Vec::new(),
+            align: super::BLOCK as u64,
         }
+    }
+
+    /// Makes the stream end at a multiple of `bytes`, the length of a tape
+    /// block; Head must require [`GAP`](super::GAP).
+    pub fn set_block(&mut self, bytes: u32) {
+        self.align = u64::from(bytes.max(super::BLOCK as u32));
+    }
+
+    /// Fills up so that `behind` more bytes end at a boundary of the blocks
+    /// given with [`Writer::set_block`].
+    pub fn fill_up(&mut self, behind: u64) -> Result<()> {
+        let over = (self.offset + behind) % self.align;
+        if over == 0 {
+            return Ok(());
+        }
+        let blocks = (self.align - over) / super::BLOCK as u64;
+        let mut pad = Packer::new(1)?.plain(Kind::Pad, &[], false)?;
+        // The record itself is one of them.
+        pad.gap = u32::try_from(blocks - 1).map_err(|_| Error::usage("Blocks are too long"))?;
+        self.append(pad)?;
+        Ok(())
     }
 
     /// Bytes written so far.
@@ -95,6 +119,11 @@ impl<W: Write> Writer<W> {
         self.count(header);
     }
 
+    /// Sequence number and stream offset of the next record.
+    pub fn next_place(&self) -> (u64, u64) {
+        (self.sequence, self.offset)
+    }
+
     /// Appends a record; gives back its payload's buffer.
     pub fn append(&mut self, p: Packed) -> Result<Vec<u8>> {
         let header = Header {
@@ -111,6 +140,8 @@ impl<W: Write> Writer<W> {
             digest: p.digest,
             unit: p.unit,
             cell: p.cell,
+            gap: p.gap,
+            longer: 0,
             extension: p.extension,
         };
         debug_assert!(p.codec == Codec::Zstd || header.raw_len == header.stored_len);
@@ -122,7 +153,7 @@ impl<W: Write> Writer<W> {
         self.scratch.clear();
         header.encode(&mut self.scratch);
         self.headers.update(&self.scratch);
-        let pad = (padded(header.stored_len) - header.stored_len) as usize;
+        let pad = (header.stride() - header.len() as u64 - header.stored_len) as usize;
         let r = if payload.len() < 64 << 10 {
             self.scratch.extend_from_slice(payload);
             self.scratch.resize(self.scratch.len() + pad, 0);
@@ -131,7 +162,7 @@ impl<W: Write> Writer<W> {
             self.out
                 .write_all(&self.scratch)
                 .and_then(|()| self.out.write_all(payload))
-                .and_then(|()| self.out.write_all(&[0; super::BLOCK][..pad]))
+                .and_then(|()| self.out.write_all(&vec![0; pad]))
         };
         r.map_err(|e| Error::io("Cannot write the archive", e).at(self.offset))?;
         self.count(header);
@@ -153,7 +184,7 @@ impl<W: Write> Writer<W> {
             }
         }
         self.sequence += 1;
-        self.offset += header.total_len();
+        self.offset += header.stride();
     }
 
     /// Writes Index, Report, Index and Tail: the archive is complete. Returns
@@ -170,6 +201,7 @@ impl<W: Write> Writer<W> {
                 self.append(packer.plain(Kind::Report, report, true)?)?;
             }
         }
+        self.fill_up(super::BLOCK as u64)?;
         self.totals.index = at;
         self.totals.records = self.sequence;
         let digest = *self.headers.finalize().as_bytes();

@@ -20,7 +20,9 @@ use std::time::Instant;
 /// Copy files and directories out of a volume, a disk or an archive
 ///
 /// Nothing is written outside of the target directory. A file gets its name when
-/// it is complete; named streams become files NAME:STREAM beside it.
+/// it is complete; named streams become files NAME:STREAM beside it. With / come
+/// also files that have lost their directory, below <orphan N-S>, and files without
+/// a name, as <no name mft N>.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Examples:

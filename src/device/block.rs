@@ -1,26 +1,21 @@
 //! A Linux block device as a source.
 
+use super::direct::Direct;
 use super::{Source, posix};
 use crate::error::{Error, Result};
-use rustix::fs::{Advice, OFlags, ioctl_blkpbszget, ioctl_blksszget, major, minor};
+use rustix::fs::{Advice, ioctl_blkpbszget, ioctl_blksszget, major, minor};
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::io::{ErrorKind, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-/// Largest piece read past the cache in one go, in bytes.
-const DIRECT_PIECE: usize = 256 * 1024;
-/// Memory alignment that every device accepts for such reads, in bytes.
-const DIRECT_ALIGN: usize = 4096;
 
 /// A block device (disk, partition, loop, device-mapper), opened read-only.
 ///
 /// Reads go through the page cache. Where one fails, it is tried again past
-/// the cache: the cache works in pages, so one bad 512-byte sector would take
-/// its seven good neighbours with it.
+/// the cache, where a bad sector costs itself only.
 pub struct BlockSource {
     file: File,
-    direct: Option<File>,
+    direct: Direct,
     len: u64,
     sector_size: u32,
     physical_sector_size: u32,
@@ -57,14 +52,9 @@ impl BlockSource {
             .ok()
             .filter(|s| s.is_power_of_two() && *s >= sector_size)
             .unwrap_or(sector_size);
-        let direct = File::options()
-            .read(true)
-            .custom_flags(OFlags::DIRECT.bits() as i32)
-            .open(path)
-            .ok();
         Ok(Self {
+            direct: Direct::new(path, &file, sector_size).map_err(fail)?,
             file,
-            direct,
             len,
             sector_size,
             physical_sector_size,
@@ -89,29 +79,6 @@ impl BlockSource {
     fn still_there(&self) -> bool {
         self.sysfs.exists() || !Path::new("/sys/dev/block").exists()
     }
-
-    /// Reads past the cache, whole sectors at a time.
-    fn read_direct(&self, file: &File, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
-        let sector = u64::from(self.sector_size);
-        let mut bounce = vec![0u8; DIRECT_PIECE + DIRECT_ALIGN];
-        let skip = bounce.as_ptr().align_offset(DIRECT_ALIGN);
-        let bounce = &mut bounce[skip..skip + DIRECT_PIECE];
-        let end = offset + buf.len() as u64;
-        let mut at = offset;
-        while at < end {
-            let from = at / sector * sector;
-            let to = (end.div_ceil(sector) * sector)
-                .min(self.len)
-                .min(from + DIRECT_PIECE as u64);
-            let piece = &mut bounce[..(to - from) as usize];
-            file.read_exact_at(piece, from)?;
-            let stop = to.min(end);
-            buf[(at - offset) as usize..(stop - offset) as usize]
-                .copy_from_slice(&piece[(at - from) as usize..(stop - from) as usize]);
-            at = stop;
-        }
-        Ok(())
-    }
 }
 
 impl Source for BlockSource {
@@ -126,23 +93,14 @@ impl Source for BlockSource {
         let Err(e) = self.file.read_exact_at(buf, offset) else {
             return Ok(());
         };
-        let ended = e.kind() == std::io::ErrorKind::UnexpectedEof;
-        if (ended || posix::is_medium_error(&e)) && !self.still_there() {
+        let medium = e.kind() == ErrorKind::UnexpectedEof || posix::is_medium_error(&e);
+        if medium && !self.still_there() {
             return Err(Error::io("The device went away while it was read", e)
                 .of(&*self.name)
                 .at(offset)
                 .hint("check the cable and the power of the disk, then start again"));
         }
-        if ended {
-            let why = "the device ends here now, it was longer";
-            return Err(posix::unreadable(&self.name, offset, buf.len(), why));
-        }
-        match &self.direct {
-            Some(d) if posix::is_medium_error(&e) => self
-                .read_direct(d, offset, buf)
-                .map_err(|e| posix::read_error(&self.name, offset, buf.len(), e)),
-            _ => Err(posix::read_error(&self.name, offset, buf.len(), e)),
-        }
+        self.direct.again(&self.name, offset, buf, e)
     }
     fn name(&self) -> &str {
         &self.name
@@ -272,10 +230,10 @@ mod tests {
         }
         let dev = Release(dev.trim().to_owned());
         let s = BlockSource::open(Path::new(&dev.0)).unwrap();
-        if let Some(d) = &s.direct {
+        if let Some(d) = s.direct.file() {
             for (at, len) in [(0, 10), (511, 2), (1000, 600_000), ((1 << 20) - 5, 5)] {
                 let mut buf = vec![0; len];
-                s.read_direct(d, at as u64, &mut buf).unwrap();
+                s.direct.read(d, at as u64, &mut buf).unwrap();
                 assert!(buf == data[at..at + len], "{len} bytes at {at}");
             }
         }
@@ -287,7 +245,7 @@ mod tests {
             whole.unwrap_err().kind(),
             crate::error::ErrorKind::Unreadable
         );
-        let no_direct = s.direct.is_none();
+        let no_direct = s.direct.file().is_none();
         let rescue = RescueSource::new(
             Arc::new(s),
             RescueOptions::default(),

@@ -1,15 +1,26 @@
 //! A regular file as a source.
 
+use super::direct::Direct;
 use super::{Source, posix};
 use crate::error::{Error, Result};
 use memmap2::Mmap;
 use rustix::fs::Advice;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+/// What a regular file may be read by past the cache, at best, in bytes: the
+/// disk below is not asked, and may have larger sectors.
+const DIRECT_GRID: u32 = 512;
+
 /// A regular file, opened read-only, read by position; mapped if asked for.
+///
+/// Reads go through the page cache. Where one fails, it is tried again past
+/// the cache, where the file system allows that: a bad sector then costs
+/// itself only.
 pub struct FileSource {
     file: File,
+    direct: Direct,
     map: Option<Mmap>,
     len: u64,
     sector_size: u32,
@@ -29,6 +40,7 @@ impl FileSource {
         }
         Ok(Self {
             len: meta.len(),
+            direct: Direct::new(path, &file, DIRECT_GRID).map_err(fail)?,
             file,
             map: None,
             sector_size,
@@ -84,7 +96,10 @@ impl Source for FileSource {
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         posix::check_range(&self.name, self.len, offset, buf.len(), "read")?;
-        posix::read_exact(&self.file, &self.name, offset, buf)
+        match self.file.read_exact_at(buf, offset) {
+            Ok(()) => Ok(()),
+            Err(e) => self.direct.again(&self.name, offset, buf, e),
+        }
     }
     fn name(&self) -> &str {
         &self.name

@@ -3,6 +3,7 @@
 
 mod block;
 mod counting;
+mod direct;
 mod faulty;
 mod file;
 pub mod guard;

@@ -47,7 +47,9 @@ pub(super) fn is_medium_error(e: &io::Error) -> bool {
 
 /// A failed read in our words.
 pub(super) fn read_error(name: &str, offset: u64, len: usize, e: io::Error) -> Error {
-    if is_medium_error(&e) {
+    if e.kind() == io::ErrorKind::UnexpectedEof {
+        unreadable(name, offset, len, "it ends here now, it was longer")
+    } else if is_medium_error(&e) {
         unreadable(name, offset, len, &e.to_string())
     } else {
         Error::io(format!("Cannot read {len} bytes"), e)
@@ -69,13 +71,8 @@ pub(super) fn unreadable(name: &str, offset: u64, len: usize, why: &str) -> Erro
 
 /// Fills `buf`; a file that ends before that gives `Unreadable`.
 pub(super) fn read_exact(file: &File, name: &str, offset: u64, buf: &mut [u8]) -> Result<()> {
-    file.read_exact_at(buf, offset).map_err(|e| {
-        if e.kind() == io::ErrorKind::UnexpectedEof {
-            unreadable(name, offset, buf.len(), "it ends here now, it was longer")
-        } else {
-            read_error(name, offset, buf.len(), e)
-        }
-    })
+    file.read_exact_at(buf, offset)
+        .map_err(|e| read_error(name, offset, buf.len(), e))
 }
 
 /// Writes all of `data`.

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 /// Checks the records of data one after the other, in the order of the stream.
 #[derive(Default)]
 pub struct Rules {
+    /// True when a Chunk may have no digest.
+    pub unverified: bool,
     /// First byte behind the last run of the Chunks of a region.
     chunk_end: HashMap<u16, u64>,
     /// Bytes that Mft records hold, by region.
@@ -17,11 +19,12 @@ pub struct Rules {
 
 impl Rules {
     /// What a header alone breaks, given the regions; `None` when nothing.
-    pub fn alone(disk: &DiskInfo, header: &Header) -> Option<String> {
+    pub fn alone(&self, disk: &DiskInfo, header: &Header) -> Option<String> {
         if !matches!(header.kind, Kind::Mft | Kind::Chunk) {
             return None;
         }
-        if header.provenance == Provenance::None {
+        let may_lack = self.unverified && header.kind == Kind::Chunk;
+        if header.provenance == Provenance::None && !may_lack {
             return Some("has no digest".into());
         }
         let Some(region) = disk.region(header.region) else {

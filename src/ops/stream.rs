@@ -4,7 +4,8 @@
 use super::pipeline;
 use super::rules::Rules;
 use crate::archive::{
-    Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Totals, Unpacker, Walker,
+    Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Provenance, Totals, UNVERIFIED,
+    Unpacker, Walker,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
@@ -43,6 +44,9 @@ pub struct Outcome {
     pub records: u64,
     /// Bytes of data that matched their digests.
     pub checked_bytes: u64,
+    /// Bytes of data that have no digest: a copy manager moved them, and
+    /// nobody has looked at them yet.
+    pub unverified_bytes: u64,
     /// Everything that is wrong.
     pub damage: Vec<Damage>,
     /// JSON of Report, if it is sound.
@@ -120,7 +124,10 @@ impl<R: Input + Send> StreamReader<R> {
             }
             self.outcome.damage.extend(dirt(&header, body));
             if header.kind == Kind::Head {
-                head = Some(Head::parse(&raw)?);
+                let read = Head::parse(&raw)?;
+                self.rules.unverified = read.needs(UNVERIFIED);
+                self.index = Index::of(&read);
+                head = Some(read);
                 self.head = Some(std::mem::take(&mut raw));
             } else {
                 let disk = DiskInfo::parse(&raw)?;
@@ -143,7 +150,7 @@ impl<R: Input + Send> StreamReader<R> {
     ) -> Result<Outcome> {
         // `next_item` and `deliver` both belong to the reader; they meet here.
         let mut outcome = std::mem::take(&mut self.outcome);
-        let (mut index, mut tail) = (Index::default(), None);
+        let (mut index, mut tail) = (std::mem::take(&mut self.index), None);
         let mut copies = Vec::new();
         let mut report = None;
         let reader = &mut self;
@@ -183,7 +190,10 @@ impl<R: Input + Send> StreamReader<R> {
                         observer.advance(header.total_len());
                         match (header.kind, keep) {
                             (Kind::Mft | Kind::Chunk, _) => {
-                                outcome.checked_bytes += header.raw_len;
+                                match header.provenance {
+                                    Provenance::None => outcome.unverified_bytes += header.raw_len,
+                                    _ => outcome.checked_bytes += header.raw_len,
+                                }
                                 index.push(&header);
                             }
                             (Kind::Report, Some(json)) => report = Some(json),
@@ -241,7 +251,9 @@ impl<R: Input + Send> StreamReader<R> {
                 let mut stored = Vec::new();
                 let body = self.walker.payload(&mut stored)?;
                 let broken = self.disk.as_ref().and_then(|(_, disk)| {
-                    Rules::alone(disk, &header).or_else(|| self.rules.together(disk, &header))
+                    self.rules
+                        .alone(disk, &header)
+                        .or_else(|| self.rules.together(disk, &header))
                 });
                 Ok(Some(match broken {
                     None => Item::Record(header, stored, body),
@@ -267,7 +279,11 @@ impl<R: Input + Send> StreamReader<R> {
         }
         let (what, loses_data) = match Index::decode(bytes, self.walker.position()) {
             Err(e) => (e.message().to_string(), false),
-            Ok((_, _, i)) if i == self.index && (self.head.is_none() || self.disk.is_none()) => {
+            Ok((_, _, i))
+                if i.entries == self.index.entries
+                    && i.spans == self.index.spans
+                    && (self.head.is_none() || self.disk.is_none()) =>
+            {
                 return;
             }
             Ok(_) if outcome.damage.iter().any(|d| d.loses_data) => return,

@@ -329,13 +329,20 @@ mod tests {
     }
 
     fn block(vcn: u64, entries: &[u8]) -> Vec<u8> {
-        let mut b = b"INDX\x28\0\x09\0".to_vec();
+        sized_block(4096, vcn, entries)
+    }
+
+    fn sized_block(size: usize, vcn: u64, entries: &[u8]) -> Vec<u8> {
+        let words = size / 512 + 1;
+        let mut b = b"INDX\x28\0".to_vec();
+        b.extend((words as u16).to_le_bytes());
         b.resize(24, 0);
         b[16..24].copy_from_slice(&vcn.to_le_bytes());
-        b.extend(header(entries, 40));
-        b.resize(4096, 0);
+        b.extend(header(entries, (16 + 2 * words).next_multiple_of(8) as u32));
+        assert!(b.len() <= size);
+        b.resize(size, 0);
         b[40..42].copy_from_slice(&[7, 7]);
-        for i in 0..8 {
+        for i in 0..words - 1 {
             let end = (i + 1) * 512;
             let saved = [b[end - 2], b[end - 1]];
             b[42 + 2 * i..44 + 2 * i].copy_from_slice(&saved);
@@ -394,6 +401,49 @@ mod tests {
                 .find(&name, &up, |e| got.push(e.file.record.0))
                 .unwrap();
             assert_eq!(got, want);
+        }
+    }
+
+    #[test]
+    fn blocks_of_every_size_filled_to_the_end() {
+        let up = UpCase::standard();
+        for size in (9..=16).map(|n| 1usize << n) {
+            // Names of 255 characters where two of them fit.
+            let len = if size < 2048 { 40 } else { 255 };
+            let name = |n: usize| format!("{n:04}{}", "x".repeat(len - 4));
+            let mut entries = Vec::new();
+            let mut count = 0;
+            let room = size - (40 + 2 * (size / 512 + 1)).next_multiple_of(8) - 16;
+            loop {
+                let e = entry(count as u64, &key(&name(count)), None, false);
+                if entries.len() + e.len() > room {
+                    break;
+                }
+                entries.extend(e);
+                count += 1;
+            }
+            assert!(count >= 2, "{size}");
+            entries.extend(entry(0, &[], None, true));
+            for cluster in [512, 4096, 65536] {
+                let vcn = 3 * size / if size >= cluster { cluster } else { 512 };
+                let mut rt = root(&entry(0, &[], Some(vcn as u64), true));
+                rt[8..12].copy_from_slice(&(size as u32).to_le_bytes());
+                let mut blocks = vec![0; 3 * size];
+                blocks.extend(sized_block(size, vcn as u64, &entries));
+                let read = reader(&blocks);
+                let index = DirIndex::open(&rt, cluster as u32, Some(&read)).unwrap();
+                let mut seen = vec![];
+                index.walk(|e| seen.push(e.file.record.0 as usize)).unwrap();
+                assert!(seen.into_iter().eq(0..count), "{size} {cluster}");
+                for n in [0, count / 2, count - 1] {
+                    let wide: Vec<u16> = name(n).encode_utf16().collect();
+                    let mut got = vec![];
+                    index
+                        .find(&wide, &up, |e| got.push(e.file.record.0))
+                        .unwrap();
+                    assert_eq!(got, [n as u64], "{size} {cluster}");
+                }
+            }
         }
     }
 

@@ -33,14 +33,19 @@ fn chunk(runs: &[(u32, u32, u8)]) -> Header {
         digest: [6; 32],
         unit: 512,
         cell: 1 << 14,
+        gap: runs.len() as u32 % 3,
+        longer: 0,
         extension,
     }
 }
 
 proptest! {
     #[test]
-    fn headers_round_trip(runs in prop::collection::vec((0u32..9, 1u32..9, 0u8..4), 0..300)) {
-        let h = chunk(&runs);
+    fn headers_round_trip(runs in prop::collection::vec((0u32..9, 1u32..9, 0u8..4), 0..300), more in 0u32..9) {
+        let mut h = chunk(&runs);
+        if more > 0 {
+            h.longer = h.len() as u32 + 512 * more;
+        }
         let mut bytes = Vec::new();
         h.encode(&mut bytes);
         prop_assert_eq!(bytes.len(), h.len());

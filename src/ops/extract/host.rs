@@ -157,6 +157,19 @@ impl Host {
         matches!(self.may_replace(dir, name), Err(Refused::Ours))
     }
 
+    /// Opens a directory below the target directory once more.
+    pub fn open_dir(&self, names: &[Vec<u8>]) -> Result<OwnedFd, Refused> {
+        let open = |parent: &OwnedFd, name: &[u8]| {
+            fs::openat(parent, name, DIR, Mode::empty())
+                .map_err(|e| refused("Cannot open a directory", e))
+        };
+        let mut at = open(&self.root, b".")?;
+        for name in names {
+            at = open(&at, name)?;
+        }
+        Ok(at)
+    }
+
     /// One more name for a file that this run made; `from` is its path below
     /// the target directory.
     pub fn link(&self, from: &[Vec<u8>], dir: &OwnedFd, name: &[u8]) -> Result<(), Refused> {
@@ -164,17 +177,11 @@ impl Host {
             return Err(Refused::Exists);
         };
         self.may_replace(dir, name)?;
-        let mut at: Option<OwnedFd> = None;
-        for part in dirs {
-            let parent = at.as_ref().unwrap_or(&self.root);
-            let next = fs::openat(parent, &part[..], DIR, Mode::empty());
-            at = Some(next.map_err(|e| refused("Cannot open a directory", e))?);
-        }
-        let parent = at.as_ref().unwrap_or(&self.root);
+        let parent = self.open_dir(dirs)?;
         if self.force {
             let _ = fs::unlinkat(dir, name, AtFlags::empty());
         }
-        fs::linkat(parent, &last[..], dir, name, AtFlags::empty()).map_err(|e| match e {
+        fs::linkat(&parent, &last[..], dir, name, AtFlags::empty()).map_err(|e| match e {
             Errno::EXIST => Refused::Exists,
             e => refused("Cannot make a hard link", e),
         })

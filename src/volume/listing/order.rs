@@ -341,7 +341,7 @@ impl Walk<'_> {
 
 /// What stands for the name of a file without one.
 pub(super) fn nameless(record: u32) -> String {
-    format!("<no name mft {record}>")
+    super::super::tree::nameless(RecordNo(u64::from(record)))
 }
 
 /// What stands for a directory that is gone.

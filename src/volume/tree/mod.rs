@@ -3,20 +3,21 @@
 //! index is damaged or lacks a name, all file records are asked for their
 //! parents, once for the whole volume.
 
+mod children;
+mod lookup;
+
 use super::attr::{self, DATA, FILE_NAME, INDEX_ALLOCATION, INDEX_ROOT};
 use super::file::{FileRecords, FileStream};
 use super::finding::Finding;
 use super::index::{DirIndex, Entry};
 use super::names::{self, Escaped, FileName, Space};
 use super::open::Volume;
-use super::path::{StreamName, VolumePath};
-use super::record::RecordView;
-use super::scan::Scanned;
+use super::path::StreamName;
 use super::stream::Stream;
 use super::upcase::{TABLE_BYTES, UpCase};
 use crate::error::{Error, ErrorKind, Result};
-use crate::observe::Silent;
 use crate::units::{FileRef, RecordNo};
+use children::Children;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -114,141 +115,6 @@ impl<'v> Tree<'v> {
                 )
             }
         })
-    }
-
-    /// Follows a path from the root. Upper and lower case are the same unless
-    /// a name fits exactly.
-    pub fn lookup(&self, path: &VolumePath) -> Result<Found> {
-        let mut at = Found {
-            file: self.reference(ROOT)?,
-            path: Vec::new(),
-            stream: None,
-        };
-        for (i, name) in path.names.iter().enumerate() {
-            let last = i + 1 == path.names.len();
-            at = match path.stream.as_ref().filter(|_| last) {
-                None => self.step(&at, name)?,
-                Some((file, stream)) => self.step_stream(&at, name, file, stream)?,
-            };
-        }
-        if at.path.is_empty() {
-            at.path.push(b'/');
-        }
-        Ok(at)
-    }
-
-    /// A stream of a file, unless only a file has the whole as its name.
-    fn step_stream(
-        &self,
-        from: &Found,
-        whole: &[u8],
-        file: &[u8],
-        stream: &StreamName,
-    ) -> Result<Found> {
-        let found = match file.is_empty() {
-            true => Ok(from.clone()),
-            false => self.step(from, file),
-        };
-        let has_it = |f: &Found| {
-            let records = self.volume.file(f.file.record);
-            records.is_ok_and(|r| self.stream_name(&r, stream).is_some())
-        };
-        match found {
-            Ok(f) if !has_it(&f) => self.step(from, whole).or(Ok(Found {
-                stream: Some(stream.clone()),
-                ..f
-            })),
-            Ok(f) => Ok(Found {
-                stream: Some(stream.clone()),
-                ..f
-            }),
-            Err(e) => self.step(from, whole).or(Err(e)),
-        }
-    }
-
-    /// One name further.
-    fn step(&self, from: &Found, name: &[u8]) -> Result<Found> {
-        let found = |file, name: &[u8]| Found {
-            file,
-            path: [&from.path[..], b"/", name].concat(),
-            stream: None,
-        };
-        if from.path.is_empty() {
-            if let Some(n) = number_in(name, "<no name mft ").or_else(|| number_in(name, "<mft ")) {
-                return Ok(found(self.reference(RecordNo(n))?, name));
-            }
-            if let Some(dir) = orphan_in(name) {
-                return Ok(found(dir, name));
-            }
-        }
-        let missing = || {
-            let path = [&from.path[..], b"/", name].concat();
-            Error::not_found(format!("Found no file {}", Escaped(&path)))
-        };
-        if self.is_orphan(from) {
-            let entry = self.pick(&self.by_parent(from.file)?, name);
-            let entry = entry.ok_or_else(missing)?;
-            return Ok(found(entry.file, &entry.name));
-        }
-        let entry = self.find(from.file.record, name)?;
-        let checked = match &entry {
-            Some(e) => self.check(e.file),
-            None => Ok(()),
-        };
-        if entry.is_none() || checked.is_err() {
-            // The index lacks it, or leads elsewhere: perhaps the file still
-            // says that it is here.
-            let linked = self.rescue(from.file.record).unwrap_or_default();
-            if let Some(e) = self.pick(&linked, name) {
-                return Ok(found(e.file, &e.name));
-            }
-        }
-        let entry = entry.ok_or_else(missing)?;
-        checked.map_err(|e| {
-            let path = [&from.path[..], b"/", &entry.name].concat();
-            Error::damaged(format!("{}: {}", Escaped(&path), e.message()))
-        })?;
-        Ok(found(entry.file, &entry.name))
-    }
-
-    /// The name in a directory; exact case wins.
-    fn find(&self, dir: RecordNo, name: &[u8]) -> Result<Option<DirEntry>> {
-        let wide = names::to_utf16(name).unwrap_or_default();
-        // Latin letters are the same in every table that is not damaged: only
-        // other names need the table read.
-        let standard = UpCase::standard();
-        let table = if name.is_ascii() {
-            &standard
-        } else {
-            self.upcase()
-        };
-        let mut matches = Vec::new();
-        let result = self.with_index(dir, |index| {
-            index.find(&wide, table, |e| matches.push(entry(&e)))
-        });
-        if let Some(hit) = pick_exact(&matches, name) {
-            return Ok(Some(hit));
-        }
-        match result {
-            Ok(()) => Ok(None),
-            Err(e) if e.kind() == ErrorKind::Damaged || e.kind() == ErrorKind::Unreadable => {
-                Ok(self.pick(&self.rescue(dir)?, name))
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    fn pick(&self, entries: &[DirEntry], name: &[u8]) -> Option<DirEntry> {
-        let units = |n: &[u8]| names::to_utf16(n).unwrap_or_default();
-        let wanted = units(name);
-        let same = |e: &&DirEntry| {
-            let order = self
-                .upcase()
-                .compare(units(&e.name), wanted.iter().copied());
-            order.is_eq()
-        };
-        let matches: Vec<_> = entries.iter().filter(same).cloned().collect();
-        pick_exact(&matches, name)
     }
 
     /// What stands in a directory.
@@ -387,6 +253,11 @@ impl<'v> Tree<'v> {
         Ok(self.children()?.orphans())
     }
 
+    /// Files in use that have no name, in the order of their records.
+    pub fn nameless(&self) -> Result<Vec<FileRef>> {
+        Ok(self.children()?.nameless().to_vec())
+    }
+
     fn reference(&self, n: RecordNo) -> Result<FileRef> {
         Ok(self.volume.record(n)?.view().file_ref())
     }
@@ -425,7 +296,7 @@ impl<'v> Tree<'v> {
             match self.link(at)? {
                 Link::Root => break,
                 Link::Nameless => {
-                    parts.push(format!("<no name mft {at}>").into_bytes().into());
+                    parts.push(nameless(at).into_bytes().into());
                     break;
                 }
                 Link::In(dir, name) => {
@@ -520,6 +391,11 @@ impl<'v> Tree<'v> {
     }
 }
 
+/// What stands for the name of a file without one.
+pub fn nameless(record: RecordNo) -> String {
+    format!("<no name mft {record}>")
+}
+
 /// A file's names with their directories, short DOS names left out unless
 /// there is no other.
 pub fn names_of(file: &FileRecords) -> Vec<(FileRef, Vec<u8>)> {
@@ -541,151 +417,6 @@ pub fn names_of(file: &FileRecords) -> Vec<(FileRef, Vec<u8>)> {
     found
 }
 
-/// Names by the directories that they say they stand in.
-struct Children {
-    /// By directory.
-    links: Vec<Child>,
-    /// The names, WTF-8, end to end.
-    text: Vec<u8>,
-    /// Directories in use and their sequence numbers.
-    dirs: HashMap<u64, u16>,
-}
-
-/// A name in [`Children`].
-struct Child {
-    dir: FileRef,
-    file: FileRef,
-    at: usize,
-    len: u16,
-    space: Space,
-}
-
-impl Children {
-    fn scan(volume: &Volume) -> Result<Self> {
-        let new = || Self {
-            links: Vec::new(),
-            text: Vec::new(),
-            dirs: HashMap::new(),
-        };
-        let mut all = new();
-        let collect = |part: &mut Self, scanned: Scanned<'_>| {
-            if let Scanned::Record(view) | Scanned::Mirror(view) = scanned
-                && view.in_use()
-            {
-                part.add(&view);
-            }
-        };
-        volume.scan(
-            &Silent,
-            |_| new(),
-            collect,
-            |mut part| {
-                let before = all.text.len();
-                for link in &mut part.links {
-                    link.at += before;
-                }
-                all.links.append(&mut part.links);
-                all.text.append(&mut part.text);
-                all.dirs.extend(part.dirs);
-                Ok(())
-            },
-        )?;
-        all.links.sort_by_key(|c| c.dir);
-        Ok(all)
-    }
-
-    fn add(&mut self, view: &RecordView<'_>) {
-        let file = view.base().unwrap_or_else(|| view.file_ref());
-        if view.base().is_none() && view.is_directory() {
-            self.dirs.insert(file.record.0, file.sequence);
-        }
-        for a in view.attributes().flatten() {
-            if a.type_code == FILE_NAME
-                && let Some(n) = a.resident().and_then(FileName::parse)
-                && n.space != Space::Dos
-                && n.parent.record != file.record
-            {
-                let name = n.wtf8();
-                self.links.push(Child {
-                    dir: n.parent,
-                    file,
-                    at: self.text.len(),
-                    // 255 characters at most.
-                    len: name.len() as u16,
-                    space: n.space,
-                });
-                self.text.extend_from_slice(&name);
-            }
-        }
-    }
-
-    fn range(&self, dir: RecordNo) -> &[Child] {
-        let from = self.links.partition_point(|c| c.dir.record < dir);
-        let rest = &self.links[from..];
-        &rest[..rest.partition_point(|c| c.dir.record == dir)]
-    }
-
-    fn of(&self, dir: FileRef) -> Vec<DirEntry> {
-        let here = |c: &&Child| c.dir.sequence == dir.sequence || c.dir.sequence == 0;
-        let entry = |c: &Child| DirEntry {
-            file: c.file,
-            name: self.text[c.at..c.at + usize::from(c.len)].to_vec(),
-            space: c.space,
-        };
-        self.range(dir.record)
-            .iter()
-            .filter(here)
-            .map(entry)
-            .collect()
-    }
-
-    fn is_dir(&self, dir: FileRef) -> bool {
-        let found = self.dirs.get(&dir.record.0);
-        found.is_some_and(|&s| s == dir.sequence || dir.sequence == 0)
-    }
-
-    /// What cannot be reached from the root: directories that are gone first,
-    /// then one of each circle.
-    fn orphans(&self) -> Vec<FileRef> {
-        let mut seen = HashSet::new();
-        let mut todo = Vec::new();
-        let reach = |from: FileRef, seen: &mut HashSet<u64>, todo: &mut Vec<FileRef>| {
-            todo.push(from);
-            while let Some(dir) = todo.pop() {
-                for c in self.range(dir.record) {
-                    let here = c.dir.sequence == dir.sequence || c.dir.sequence == 0;
-                    if here && self.is_dir(c.file) && seen.insert(c.file.record.0) {
-                        todo.push(c.file);
-                    }
-                }
-            }
-        };
-        let root = FileRef {
-            record: ROOT,
-            sequence: self.dirs.get(&ROOT.0).copied().unwrap_or(0),
-        };
-        seen.insert(ROOT.0);
-        reach(root, &mut seen, &mut todo);
-        let mut found: Vec<FileRef> = Vec::new();
-        for gone in [true, false] {
-            for c in &self.links {
-                let lost = match gone {
-                    true => !self.is_dir(c.dir),
-                    false => self.is_dir(c.dir) && !seen.contains(&c.dir.record.0),
-                };
-                if lost && found.last() != Some(&c.dir) {
-                    found.push(c.dir);
-                    if !gone {
-                        seen.insert(c.dir.record.0);
-                    }
-                    reach(c.dir, &mut seen, &mut todo);
-                }
-            }
-        }
-        found
-    }
-}
-
 fn load_upcase(volume: &Volume) -> Result<UpCase> {
     let file = volume.file(RecordNo(10))?;
     let stream = Stream::open(volume, &file, DATA, &[])?
@@ -701,16 +432,6 @@ fn entry(e: &Entry<'_>) -> DirEntry {
         name: e.name.wtf8(),
         space: e.name.space,
     }
-}
-
-fn pick_exact(matches: &[DirEntry], name: &[u8]) -> Option<DirEntry> {
-    let exact = matches.iter().find(|e| e.name == name);
-    exact.or(matches.first()).cloned()
-}
-
-fn number_in(name: &[u8], before: &str) -> Option<u64> {
-    let text = std::str::from_utf8(name).ok()?;
-    text.strip_prefix(before)?.strip_suffix('>')?.parse().ok()
 }
 
 /// `<orphan record-sequence>`.
