@@ -9,14 +9,29 @@
 //! | the others | commands of one subject each, as methods of [`Unit`] |
 //! | `double` | a scripted unit for tests |
 
+mod block;
 pub mod double;
 mod failure;
+mod inquiry;
 pub mod op;
+mod parameters;
+mod reserve;
 mod sense;
+mod third_party;
 mod transport;
 pub mod unit;
 
+pub use block::{Capacity, Reach};
 pub use failure::Failure;
+pub use inquiry::{
+    BlockLimits, Characteristics, Designator, Inquiry, Provisioning, UnitIdentity, device_type,
+};
+pub use parameters::{Activity, LogParameter, ModeData, ModePage};
+pub use reserve::{Reservation, ReserveAction, reserve_type};
 pub use sense::{Field, FieldPlace, Forwarded, Sense, SenseKey, code_text, hex};
+pub use third_party::{
+    CopyState, CopyStatus, FailedSegment, GeneralLimits, OperatingParameters, ParameterLimits,
+    ThirdPartyCopy,
+};
 pub use transport::{Command, Completion, Data, Status, Transport};
 pub use unit::{Changes, Unit};
