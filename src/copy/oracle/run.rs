@@ -190,11 +190,19 @@ impl Model {
         self.measure(segment, &effects)?;
         between.destination.extend(given);
         let block = |s: Option<crate::copy::residue::Side>| s.map_or(1, |s| s.block);
+        // With FIXED one transfer is several blocks of the tape.
+        let (from_transfer, to_transfer) = segment.transfer();
+        let unit = |id: u16, transfer, side| {
+            let fixed = list.cscd(id).and_then(|c| c.tape_block(transfer));
+            fixed.map_or(block(side), u64::from)
+        };
+        let from_unit = unit(segment.source, from_transfer, sides.0);
+        let to_unit = unit(segment.destination, to_transfer, sides.1);
         let (from, to) = places(&segment.body);
         self.reach(source, from, effects.read)?;
         self.reach(destination, to, effects.written + effects.pad)?;
 
-        let read = self.read(source, from, block(sides.0), effects.read);
+        let read = self.read(source, from, from_unit, effects.read);
         let (data, fault) = match read {
             Ok(data) => (data, None),
             Err((data, f)) => (data, Some(f)),
@@ -220,7 +228,7 @@ impl Model {
                 data.extend(std::iter::repeat_n(0, effects.pad as usize));
             }
             out.written += data.len() as u64;
-            self.write(destination, to, block(sides.1), &data)?;
+            self.write(destination, to, to_unit, &data)?;
         }
         if let Some(f) = fault {
             return Err(source_fault(f));

@@ -98,6 +98,15 @@ impl Cscd {
         matches!(self.parameters, Parameters::Stream { .. })
     }
 
+    /// Bytes of one tape block when a segment states this STREAM DEVICE TRANSFER
+    /// LENGTH: the length itself, or STREAM BLOCK LENGTH with FIXED.
+    pub fn tape_block(&self, transfer: u32) -> Option<u32> {
+        match self.parameters {
+            Parameters::Stream { fixed, .. } => Some(fixed.unwrap_or(transfer)),
+            _ => None,
+        }
+    }
+
     /// Bytes of one read or write when a segment states this STREAM DEVICE
     /// TRANSFER LENGTH; none when this is no tape.
     pub fn transfer_bytes(&self, transfer: u32) -> Option<u64> {
