@@ -79,6 +79,22 @@ impl Status {
     }
 }
 
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Status::Good => "GOOD",
+            Status::CheckCondition => "CHECK CONDITION",
+            Status::ConditionMet => "CONDITION MET",
+            Status::Busy => "BUSY",
+            Status::ReservationConflict => "RESERVATION CONFLICT",
+            Status::TaskSetFull => "TASK SET FULL",
+            Status::AcaActive => "ACA ACTIVE",
+            Status::TaskAborted => "TASK ABORTED",
+            Status::Other(c) => return write!(f, "status {c:02X}h"),
+        })
+    }
+}
+
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completion {
