@@ -3,6 +3,7 @@
 pub mod cat;
 pub mod damage;
 pub mod diff;
+pub mod engine;
 pub mod extract;
 pub mod files;
 pub mod image;
