@@ -23,6 +23,15 @@ pub struct Engine {
     next_id: AtomicU8,
 }
 
+/// Which way data is to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Disk to tape.
+    Backup,
+    /// Tape to disk.
+    Restore,
+}
+
 /// Why a copy failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -79,7 +88,7 @@ fn cause_of(s: &Sense) -> Cause {
 impl Engine {
     /// Looks for a copy manager at the tape, then at the disk. The error says
     /// of each why it cannot.
-    pub fn find(disk: &Unit, tape: &Unit, disk_block: u32) -> Result<Engine> {
+    pub fn find(disk: &Unit, tape: &Unit, disk_block: u32, way: Way) -> Result<Engine> {
         let address = |unit: &Unit| -> Result<Address> {
             let all = unit.designators()?;
             let d = Designator::for_cscd(&all).ok_or_else(|| {
@@ -98,19 +107,23 @@ impl Engine {
         ];
         let mut reasons = Vec::new();
         for manager in [tape, disk] {
-            match Self::at(manager, &cscds, disk_block) {
+            match Self::at(manager, &cscds, disk_block, way) {
                 Ok(engine) => return Ok(engine),
                 Err(e) => reasons.push(format!("{}: {}", manager.name(), e.message())),
             }
         }
         Err(Error::unsupported(format!(
-            "No copy manager can copy from the disk to the tape ({})",
+            "No copy manager can copy {} ({})",
+            match way {
+                Way::Backup => "from the disk to the tape",
+                Way::Restore => "from the tape to the disk",
+            },
             reasons.join("; ")
         ))
         .hint("--mover host moves the data through this machine; the tape is the same"))
     }
 
-    fn at(manager: &Unit, cscds: &[Cscd; 2], disk_block: u32) -> Result<Engine> {
+    fn at(manager: &Unit, cscds: &[Cscd; 2], disk_block: u32, way: Way) -> Result<Engine> {
         let limits = match manager.operating_parameters() {
             Ok(p) => limits(&p),
             Err(e) => {
@@ -125,7 +138,10 @@ impl Engine {
                 });
             }
         };
-        limits.check_backup(u64::from(disk_block))?;
+        match way {
+            Way::Backup => limits.check_backup(u64::from(disk_block))?,
+            Way::Restore => limits.check_restore(u64::from(disk_block))?,
+        }
         Ok(Engine {
             manager: manager.careful(),
             cscds: cscds.clone(),

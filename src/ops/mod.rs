@@ -12,6 +12,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod report;
 pub mod restore;
+pub mod restore_tape;
 mod rules;
 pub mod second;
 pub mod stream;
