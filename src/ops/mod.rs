@@ -14,6 +14,7 @@ pub mod restore;
 mod rules;
 pub mod second;
 pub mod stream;
+pub mod unit;
 pub mod verify;
 pub mod view;
 
