@@ -9,6 +9,7 @@ pub mod image;
 pub mod ls;
 pub mod pipeline;
 pub mod plan;
+pub mod probe;
 pub mod report;
 pub mod restore;
 mod rules;

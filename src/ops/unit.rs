@@ -1,8 +1,9 @@
 //! From what the user wrote to a logical unit.
 
+use crate::copy::{Address, Cscd, Limits};
 use crate::error::{Error, Result};
 use crate::iscsi::{Initiator, Options, Traffic, Url, is_url};
-use crate::scsi::{SgIo, Unit, device_type};
+use crate::scsi::{Designator, OperatingParameters, SgIo, ThirdPartyCopy, Unit, device_type};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -120,6 +121,101 @@ pub fn is_tape(unit: &Unit) -> Result<bool> {
         (0, t) => Ok(t == device_type::TAPE),
         _ => Err(Error::not_found("There is no such logical unit").of(unit.name())),
     }
+}
+
+/// How a copy manager is told of a unit with this designator.
+pub fn address(d: &Designator) -> Address {
+    Address::Identification {
+        code_set: d.code_set,
+        kind: d.kind,
+        designator: d.value.clone(),
+    }
+}
+
+/// The descriptor of a disk for copies.
+pub fn disk_cscd(d: &Designator, block_len: u32) -> Cscd {
+    Cscd::disk(address(d), block_len)
+}
+
+/// The descriptor of a tape for copies.
+pub fn tape_cscd(d: &Designator) -> Cscd {
+    Cscd::tape(address(d))
+}
+
+/// The limits in operating parameters.
+pub fn limits(p: &OperatingParameters) -> Limits {
+    Limits {
+        codes: p.codes.clone(),
+        cscds: p.max_cscds.into(),
+        segments: p.max_segments.into(),
+        list_bytes: p.max_list_len.into(),
+        segment_bytes: p.max_segment_len.into(),
+        // No field says it.
+        command_bytes: 0,
+        inline_bytes: p.max_inline_len.into(),
+        held_bytes: p.held_data_limit.into(),
+        stream_transfer: p.max_stream_transfer.into(),
+        data_granularity: p.data_granularity,
+        inline_granularity: p.inline_granularity,
+        held_granularity: p.held_granularity,
+        concurrent: p.max_concurrent,
+        total_concurrent: p.total_concurrent,
+        no_list_id: p.no_list_id,
+    }
+}
+
+/// The limits on VPD page 8Fh, for a copy manager that does not give its operating
+/// parameters; none when the page does not say enough.
+pub fn page_limits(p: &ThirdPartyCopy) -> Option<Limits> {
+    let (lists, general) = (p.parameters?, p.general);
+    let mut codes = p.descriptors.clone();
+    codes.sort_unstable();
+    let (held, held_granularity) = p.held_data.unwrap_or_default();
+    Some(Limits {
+        codes,
+        cscds: lists.max_cscds.into(),
+        segments: lists.max_segments.into(),
+        list_bytes: lists.max_list_len.into(),
+        segment_bytes: general.map_or(0, |g| g.max_segment_len.into()),
+        command_bytes: 0,
+        inline_bytes: lists.max_inline_len.into(),
+        held_bytes: held.into(),
+        stream_transfer: p.max_stream_transfer.unwrap_or(0).into(),
+        data_granularity: general.map_or(0, |g| g.data_granularity),
+        inline_granularity: general.map_or(0, |g| g.inline_granularity),
+        held_granularity,
+        concurrent: general.map_or(1, |g| g.max_concurrent.clamp(1, 255) as u8),
+        total_concurrent: general.map_or(0, |g| g.total_concurrent.min(0xffff) as u16),
+        no_list_id: false,
+    })
+}
+
+/// The limits of a unit's copy manager; none when it has none. One that speaks
+/// only the dialect of T10/99-143r1 is refused.
+pub fn copy_limits(unit: &Unit) -> Result<Option<Limits>> {
+    match unit.operating_parameters() {
+        Ok(p) => return Ok(Some(limits(&p))),
+        Err(e) if !refused(&e) => return Err(e),
+        Err(_) => {}
+    }
+    if let Some(p) = unit.third_party_copy()?
+        && let Some(l) = page_limits(&p)
+    {
+        return Ok(Some(l));
+    }
+    match unit.speaks_old_copy_dialect()? {
+        true => Err(Error::unsupported(
+            "The copy manager speaks the dialect of T10/99-143r1 only, which is another language",
+        )
+        .of(unit.name())
+        .hint("switch the device to SPC-2 if it can, or move the data by the host")),
+        false => Ok(None),
+    }
+}
+
+/// True when the unit looked at the command and does not do it.
+pub(super) fn refused(e: &Error) -> bool {
+    crate::scsi::Failure::sense_behind(e).is_some_and(|s| s.is_not_supported())
 }
 
 /// The number in the eight bytes of a logical unit number in its simple forms.
