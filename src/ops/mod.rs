@@ -10,12 +10,14 @@ pub mod image;
 pub mod ls;
 pub mod pipeline;
 pub mod plan;
+pub mod probe;
 pub mod report;
 pub mod restore;
 pub mod restore_tape;
 mod rules;
 pub mod second;
 pub mod stream;
+pub mod unit;
 pub mod verify;
 pub mod view;
 
