@@ -11,3 +11,10 @@ mod part;
 pub use drive::{Capacity, Drive, DriveInfo, Position, Read, Room, Written};
 pub use memory::{Cartridge, MemoryDrive};
 pub use part::{PartMap, TapeFile, read_label, scan};
+
+mod scsi;
+
+pub use scsi::{
+    CartridgeTag, DrivePosition, DriveStatus, ScsiDrive, Severity, TapeAlert,
+    status as drive_status,
+};
