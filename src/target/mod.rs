@@ -2,5 +2,8 @@
 //! manager that moves data between them.
 
 mod lun;
+mod server;
+mod session;
 
 pub use lun::{Nexus, Reply, Request, Units};
+pub use server::{Limits, Server, ServerConfig};
