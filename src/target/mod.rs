@@ -4,7 +4,10 @@
 pub mod common;
 pub mod disk;
 mod lun;
+mod server;
+mod session;
 mod units;
 
 pub use lun::{Nexus, Reply, Request, Units};
+pub use server::{Limits, Server, ServerConfig};
 pub use units::UnitSet;
