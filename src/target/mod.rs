@@ -6,5 +6,7 @@ pub mod disk;
 mod lun;
 mod units;
 
+pub use common::{Device, Unit};
+pub use disk::{DiskOptions, DiskUnit};
 pub use lun::{Nexus, Reply, Request, Units};
 pub use units::UnitSet;
