@@ -6,6 +6,8 @@ pub mod encode;
 mod fill;
 mod hex;
 pub mod limits;
+#[doc(hidden)]
+pub mod oracle;
 pub mod parse;
 pub mod plan;
 pub mod profile;

@@ -7,9 +7,11 @@
 //! | `sense`, `failure` | how it may end |
 //! | `unit` | a unit: patience, retries, errors in words |
 //! | the others | commands of one subject each, as methods of [`Unit`] |
+//! | `disk` | a disk's unit as source and sink |
 //! | `double` | a scripted unit for tests |
 
 mod block;
+mod disk;
 pub mod double;
 mod failure;
 mod inquiry;
@@ -23,6 +25,7 @@ mod transport;
 pub mod unit;
 
 pub use block::{Capacity, Reach};
+pub use disk::ScsiDisk;
 pub use failure::Failure;
 pub use inquiry::{
     BlockLimits, Characteristics, Designator, Inquiry, Provisioning, UnitIdentity, device_type,

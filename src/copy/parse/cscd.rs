@@ -1,6 +1,7 @@
 //! CSCD descriptors: which logical units a list speaks of.
 
-use super::{Field, Refusal, Rules, number, u8_at, u16_at, u24_at, u64_at};
+use super::{Field, Refusal, number, u8_at, u16_at, u24_at, u64_at};
+use crate::copy::limits::Limits;
 use std::ops::Range;
 
 /// Bytes of a descriptor; EAh and EBh have two of them.
@@ -97,6 +98,15 @@ impl Cscd {
         matches!(self.parameters, Parameters::Stream { .. })
     }
 
+    /// Bytes of one tape block when a segment states this STREAM DEVICE TRANSFER
+    /// LENGTH: the length itself, or STREAM BLOCK LENGTH with FIXED.
+    pub fn tape_block(&self, transfer: u32) -> Option<u32> {
+        match self.parameters {
+            Parameters::Stream { fixed, .. } => Some(fixed.unwrap_or(transfer)),
+            _ => None,
+        }
+    }
+
     /// Bytes of one read or write when a segment states this STREAM DEVICE
     /// TRANSFER LENGTH; none when this is no tape.
     pub fn transfer_bytes(&self, transfer: u32) -> Option<u64> {
@@ -111,7 +121,7 @@ impl Cscd {
 }
 
 /// Reads all descriptors of `range`.
-pub(super) fn all(list: &[u8], range: Range<usize>, rules: &Rules) -> Result<Vec<Cscd>, Refusal> {
+pub(super) fn all(list: &[u8], range: Range<usize>, rules: &Limits) -> Result<Vec<Cscd>, Refusal> {
     let mut places = Vec::new();
     let mut at = range.start;
     while at < range.end {
@@ -121,7 +131,7 @@ pub(super) fn all(list: &[u8], range: Range<usize>, rules: &Rules) -> Result<Vec
             return Err(Refusal::new(Refusal::LENGTH, None));
         }
         // One more than is allowed is enough to know.
-        if places.len() == rules.cscds {
+        if places.len() as u64 >= u64::from(rules.cscds) {
             return Err(Refusal::new(Refusal::MANY_CSCDS, Field::at(2)));
         }
         places.push(at..at + len);
@@ -130,13 +140,13 @@ pub(super) fn all(list: &[u8], range: Range<usize>, rules: &Rules) -> Result<Vec
     places.into_iter().map(|p| one(list, p, rules)).collect()
 }
 
-fn one(list: &[u8], place: Range<usize>, rules: &Rules) -> Result<Cscd, Refusal> {
+fn one(list: &[u8], place: Range<usize>, rules: &Limits) -> Result<Cscd, Refusal> {
     let at = place.start;
     let d = list.get(place).unwrap_or(&[]);
     let wrong = |byte: usize| Refusal::new(Refusal::FIELD, Field::at(at + byte));
     let code = u8_at(d, 0);
     let id = match code {
-        0xe4 if rules.takes(code) => {
+        0xe4 if rules.has(code) => {
             let len = usize::from(u8_at(d, 7));
             if len > 20 {
                 return Err(wrong(7));
@@ -148,7 +158,7 @@ fn one(list: &[u8], place: Range<usize>, rules: &Rules) -> Result<Cscd, Refusal>
                 value: d.get(8..8 + len).unwrap_or(&[]).to_vec(),
             })
         }
-        0xe0 if rules.takes(code) => {
+        0xe0 if rules.has(code) => {
             // Types of logical unit id other than 00b are proxies we have none of.
             if u8_at(d, 1) >> 6 != 0 {
                 let field = Field::at(at + 1).map(|f| f.bit(7));

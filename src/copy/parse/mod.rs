@@ -10,6 +10,7 @@ mod shape;
 pub use cscd::{Cscd, CscdId, Designator, Parameters};
 pub use segment::{Body, Segment};
 
+use crate::copy::limits::Limits;
 use crate::scsi::{Sense, SenseKey};
 use std::ops::Range;
 
@@ -19,32 +20,6 @@ pub const HEADER: usize = 16;
 /// Most bytes of one read or write of a tape, whatever a list says: a WRITE(6)
 /// has 24 bits for it.
 const MOST_TRANSFER: u64 = 0xff_ffff;
-
-/// What a copy manager takes, as far as a list can break it by its form.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// Codes of segment and CSCD descriptor types it supports.
-    pub types: Vec<u8>,
-    /// MAXIMUM CSCD COUNT.
-    pub cscds: usize,
-    /// MAXIMUM SEGMENT COUNT.
-    pub segments: usize,
-    /// MAXIMUM DESCRIPTOR LIST LENGTH, bytes.
-    pub list_bytes: usize,
-    /// MAXIMUM INLINE DATA LENGTH, bytes.
-    pub inline_bytes: usize,
-    /// MAXIMUM STREAM DEVICE TRANSFER SIZE, bytes; 0 is none.
-    pub transfer_bytes: u64,
-    /// SNLID: a list may come without an id.
-    pub no_list_id: bool,
-}
-
-impl Rules {
-    /// True when descriptors of this type are taken.
-    pub fn takes(&self, code: u8) -> bool {
-        self.types.contains(&code)
-    }
-}
 
 /// LIST ID USAGE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +147,7 @@ impl Refusal {
 
 /// Reads a parameter list. The whole list is judged before anything of it is
 /// done; the first mistake in the order of SPC is the one that is told.
-pub fn parse(list: &[u8], rules: &Rules) -> Result<List, Refusal> {
+pub fn parse(list: &[u8], rules: &Limits) -> Result<List, Refusal> {
     let length = || Refusal::new(Refusal::LENGTH, None);
     let header = list.get(..HEADER).ok_or_else(length)?;
     let id = u8_at(header, 0);
@@ -190,10 +165,10 @@ pub fn parse(list: &[u8], rules: &Rules) -> Result<List, Refusal> {
     let cscd_bytes = usize::from(u16_at(header, 2));
     let segment_bytes = u32_at(header, 8) as usize;
     let inline_bytes = u32_at(header, 12) as usize;
-    if cscd_bytes.saturating_add(segment_bytes) > rules.list_bytes {
+    if (cscd_bytes as u64).saturating_add(segment_bytes as u64) > rules.list_bytes {
         return Err(length());
     }
-    if inline_bytes > rules.inline_bytes {
+    if inline_bytes as u64 > rules.inline_bytes {
         return Err(Refusal::new(Refusal::INLINE, Field::at(12)));
     }
     let cscd_end = HEADER.saturating_add(cscd_bytes);
@@ -218,7 +193,7 @@ pub fn parse(list: &[u8], rules: &Rules) -> Result<List, Refusal> {
 }
 
 /// What only the list as a whole shows.
-fn together(list: &List, rules: &Rules) -> Result<(), Refusal> {
+fn together(list: &List, rules: &Limits) -> Result<(), Refusal> {
     for segment in &list.segments {
         if segment.hold && list.usage == ListIdUsage::None {
             return Err(Refusal::new(Refusal::FIELD, Field::at(segment.at)));
@@ -228,7 +203,7 @@ fn together(list: &List, rules: &Rules) -> Result<(), Refusal> {
             let Some(bytes) = cscd.transfer_bytes(transfer) else {
                 continue;
             };
-            let most = match rules.transfer_bytes {
+            let most = match rules.stream_transfer {
                 0 => MOST_TRANSFER,
                 limit => limit.min(MOST_TRANSFER),
             };
@@ -277,4 +252,4 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 //! Segment descriptors: what a list asks for, step by step.
 
-use super::{Field, Refusal, Rules, u8_at, u16_at, u24_at, u32_at, u64_at};
+use super::{Field, Refusal, u8_at, u16_at, u24_at, u32_at, u64_at};
+use crate::copy::limits::Limits;
 use std::ops::Range;
 
 /// A segment descriptor in memory.
@@ -115,9 +116,9 @@ fn length_of(code: u8) -> Option<u16> {
 pub(super) fn all(
     list: &[u8],
     range: Range<usize>,
-    rules: &Rules,
+    rules: &Limits,
 ) -> Result<Vec<Segment>, Refusal> {
-    let mut count = 0;
+    let mut count = 0u32;
     let mut at = range.start;
     while at < range.end {
         count += 1;
@@ -126,7 +127,7 @@ pub(super) fn all(
         }
         at = at.saturating_add(4 + usize::from(u16_at(list, at + 2)));
     }
-    let mut out = Vec::with_capacity(count);
+    let mut out = Vec::with_capacity(count as usize);
     let mut at = range.start;
     while at < range.end {
         let left = list.get(at..range.end).unwrap_or(&[]);
@@ -137,11 +138,11 @@ pub(super) fn all(
     Ok(out)
 }
 
-fn one(left: &[u8], at: usize, rules: &Rules) -> Result<(Segment, usize), Refusal> {
+fn one(left: &[u8], at: usize, rules: &Limits) -> Result<(Segment, usize), Refusal> {
     let wrong = |byte: usize| Refusal::new(Refusal::FIELD, Field::at(at + byte));
     let code = u8_at(left, 0);
     let fixed = length_of(code);
-    if !rules.takes(code) || !(fixed.is_some() || code == 0x05) {
+    if !rules.has(code) || !(fixed.is_some() || code == 0x05) {
         return Err(Refusal::new(Refusal::SEGMENT_TYPE, Field::at(at)));
     }
     let stated = u16_at(left, 2);

@@ -43,8 +43,9 @@ impl Segment {
         }
     }
 
-    /// STREAM DEVICE TRANSFER LENGTH for its source and its destination.
-    fn transfer(&self) -> (u32, u32) {
+    /// STREAM DEVICE TRANSFER LENGTH for its source and its destination; 0
+    /// where it has none.
+    pub fn transfer(&self) -> (u32, u32) {
         match self.body {
             Body::BlockToStream { transfer, .. }
             | Body::Inline { transfer, .. }

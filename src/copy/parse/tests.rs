@@ -41,15 +41,17 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
 }
 
 /// Everything there is, with limits that a small list can reach.
-pub(crate) fn rules() -> Rules {
-    Rules {
-        types: (0x00..=0x12).chain([0x14, 0xe0, 0xe4]).collect(),
+pub(crate) fn rules() -> Limits {
+    Limits {
+        codes: (0x00..=0x12).chain([0x14, 0xe0, 0xe4]).collect(),
         cscds: 3,
         segments: 6,
         list_bytes: 512,
         inline_bytes: 64,
-        transfer_bytes: 0x10_0000,
+        held_bytes: 65_536,
+        stream_transfer: 0x10_0000,
         no_list_id: true,
+        ..Limits::default()
     }
 }
 
@@ -181,8 +183,8 @@ fn types_and_fields() {
         refusal(&list(&hex("13 00 00 08 00 00 00 01 00 00 00 01"), &[])),
         (Refusal::SEGMENT_TYPE, Some(at as u16))
     );
-    let few = Rules {
-        types: vec![2, 0xe4],
+    let few = Limits {
+        codes: vec![2, 0xe4],
         ..rules()
     };
     let r = parse(&list(&hex("03 00 00 10 00 00 00 00"), &[]), &few).unwrap_err();
@@ -243,7 +245,7 @@ fn list_ids() {
     assert_eq!(refusal(&l), (Refusal::FIELD, Some(0)));
     l[0] = 0;
     assert_eq!(parse(&l, &rules()).unwrap().usage, ListIdUsage::None);
-    let strict = Rules {
+    let strict = Limits {
         no_list_id: false,
         ..rules()
     };

@@ -150,7 +150,15 @@ impl Connection {
                     };
                     let bytes = out.get(from..from + len).unwrap_or_default();
                     let mut units = Vec::new();
-                    data_units(&mut units, task, lun, ttt, from, bytes, self.params.max_send);
+                    data_units(
+                        &mut units,
+                        task,
+                        lun,
+                        ttt,
+                        from,
+                        bytes,
+                        self.params.max_send,
+                    );
                     for group in units.chunks_mut(GROUP) {
                         if let Err(e) = self.sender.send(group) {
                             let why = self.lost().unwrap_or_else(|| e.to_string().into());

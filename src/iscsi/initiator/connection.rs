@@ -22,7 +22,12 @@ pub enum Event {
     /// The next bytes of its data.
     Data(Vec<u8>),
     /// The target wants these bytes.
-    Wanted { ttt: u32, lun: u64, from: usize, len: usize },
+    Wanted {
+        ttt: u32,
+        lun: u64,
+        from: usize,
+        len: usize,
+    },
     /// It ended.
     Done(Ended),
     /// The answer to task management, logout or a ping.

@@ -74,7 +74,11 @@ pub fn login(
             Step::Elsewhere(place) => (host, port) = place_of(&place)?,
         }
     }
-    Err(Error::new(ErrorKind::Scsi, "The target sends us from one address to the next").into())
+    Err(Error::new(
+        ErrorKind::Scsi,
+        "The target sends us from one address to the next",
+    )
+    .into())
 }
 
 fn connect(host: &str, port: u16, timeout: Duration) -> Result<TcpStream, Failed> {
@@ -160,15 +164,13 @@ impl<'a> Attempt<'a> {
     }
 
     fn run(&mut self) -> Result<Step, Failed> {
-        let mut first = Pairs::new()
-            .with("InitiatorName", self.name)
-            .with(
-                "SessionType",
-                match self.purpose {
-                    Purpose::Normal => "Normal",
-                    Purpose::Discovery => "Discovery",
-                },
-            );
+        let mut first = Pairs::new().with("InitiatorName", self.name).with(
+            "SessionType",
+            match self.purpose {
+                Purpose::Normal => "Normal",
+                Purpose::Discovery => "Discovery",
+            },
+        );
         if self.purpose == Purpose::Normal {
             first.push("TargetName", &*self.url.target);
         }
@@ -221,7 +223,10 @@ impl<'a> Attempt<'a> {
         let mut params = Params::default();
         if r.stages.next() == Stages::FULL {
             accept(&mut params, &self.wish, &answers)?;
-            return Ok(Step::In { response: r, params });
+            return Ok(Step::In {
+                response: r,
+                params,
+            });
         }
         stage = (Stages::OPERATIONAL, Stages::FULL);
         let mut offered = offer(&self.wish, self.purpose == Purpose::Discovery);
@@ -232,7 +237,10 @@ impl<'a> Attempt<'a> {
             }
             accept(&mut params, &self.wish, &answers)?;
             if r.transit {
-                return Ok(Step::In { response: r, params });
+                return Ok(Step::In {
+                    response: r,
+                    params,
+                });
             }
             offered = Pairs::new();
         }
@@ -255,8 +263,9 @@ impl<'a> Attempt<'a> {
             a.get(key)
                 .ok_or_else(|| auth(&format!("The target sent no {key}")))
         };
-        let algorithm = Algorithm::pick(need("CHAP_A")?)
-            .ok_or_else(|| auth("The target wants a CHAP digest that is neither MD5 nor SHA-256"))?;
+        let algorithm = Algorithm::pick(need("CHAP_A")?).ok_or_else(|| {
+            auth("The target wants a CHAP digest that is neither MD5 nor SHA-256")
+        })?;
         let id: u8 = need("CHAP_I")?
             .parse()
             .map_err(|_| auth("The target sent a CHAP identifier above 255"))?;
@@ -355,10 +364,7 @@ impl<'a> Attempt<'a> {
                 Err(std::io::ErrorKind::TimedOut.into())
             }
         };
-        let pdu = self
-            .receiver
-            .unit(&mut tick)
-            .map_err(|e| self.broken(e))?;
+        let pdu = self.receiver.unit(&mut tick).map_err(|e| self.broken(e))?;
         if pdu.bhs.opcode() != LoginResponse::OPCODE {
             return Err(Error::new(
                 ErrorKind::Scsi,
