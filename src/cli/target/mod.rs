@@ -121,8 +121,9 @@ struct Served<'a> {
 pub fn run(args: &TargetArgs, console: &Console) -> Result<Exit> {
     let specs = &args.units.0;
     if specs.is_empty() {
-        return Err(Error::usage("There is no unit to serve")
-            .hint("give at least one --disk NAME=FILE"));
+        return Err(
+            Error::usage("There is no unit to serve").hint("give at least one --disk NAME=FILE")
+        );
     }
     let devices = specs
         .iter()
@@ -171,7 +172,12 @@ fn announce(args: &TargetArgs, console: &Console, server: &Server, units: &UnitS
             bytes,
             block_size: disk.map(DiskUnit::block_size),
             read_only: unit.protected(),
-            naa: unit.identity().naa().iter().map(|b| format!("{b:02x}")).collect(),
+            naa: unit
+                .identity()
+                .naa()
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect(),
         };
         if console.json() {
             console.row("unit", &row)?;

@@ -71,8 +71,11 @@ impl UnitSpec {
     /// path unless it is a setting, so that paths may hold commas.
     fn parse(kind: Kind, text: &str) -> Result<Self> {
         let bad = |why: &str| {
-            Error::usage(format!("--{} {text}: {why}", kind.word()))
-                .hint(format!("expected --{} {}", kind.word(), kind.form()))
+            Error::usage(format!("--{} {text}: {why}", kind.word())).hint(format!(
+                "expected --{} {}",
+                kind.word(),
+                kind.form()
+            ))
         };
         let (name, mut rest) = text
             .split_once('=')
@@ -114,7 +117,9 @@ impl UnitSpec {
     pub fn disk(&self) -> Result<DiskOptions> {
         let mut o = DiskOptions::default();
         for s in &self.settings {
-            let (key, value) = s.split_once('=').map_or((&**s, None), |(k, v)| (k, Some(v)));
+            let (key, value) = s
+                .split_once('=')
+                .map_or((&**s, None), |(k, v)| (k, Some(v)));
             let bytes = || {
                 value
                     .and_then(parse_size)

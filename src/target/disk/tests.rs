@@ -265,7 +265,10 @@ fn thin_provisioning() {
         [vec![0x66; 4096], vec![0x55; 512]].concat()
     );
     b.good(&c16(0x93, 0, 2040, 0), &[0x77; 512]);
-    assert_eq!(b.read(2039, 9), [vec![0x55; 512], vec![0x77; 4096]].concat());
+    assert_eq!(
+        b.read(2039, 9),
+        [vec![0x55; 512], vec![0x77; 4096]].concat()
+    );
     assert_eq!(b.bad(&c16(0x93, 0, 2048, 0), &[0; 512]).1, 0x2100);
     let huge = Bench::new(4 << 30, DiskOptions::default());
     assert_eq!(huge.bad(&c16(0x93, 0, 0, 0), &[0; 512]).1, 0x2400);
