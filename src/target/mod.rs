@@ -8,6 +8,8 @@ mod server;
 mod session;
 mod units;
 
+pub use common::{Device, Unit};
+pub use disk::{DiskOptions, DiskUnit};
 pub use lun::{Nexus, Reply, Request, Units};
 pub use server::{Limits, Server, ServerConfig};
 pub use units::UnitSet;
