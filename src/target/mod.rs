@@ -3,6 +3,7 @@
 
 pub mod common;
 mod lun;
+pub mod tape;
 mod units;
 
 pub use lun::{Nexus, Reply, Request, Units};

@@ -19,7 +19,7 @@ pub use facts::{Attribute, DEFAULT_CAPACITY, Facts};
 pub use motion::Moved;
 pub use read::{Got, Stretch};
 pub use word::{MAX_BLOCK, Object};
-pub use write::{Piece, Room, Wrote};
+pub use write::{Appended, Piece, Room, Wrote};
 
 use crate::error::{Error, ErrorKind, Result};
 use runs::Runs;
