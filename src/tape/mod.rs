@@ -7,9 +7,18 @@ mod label;
 
 pub use label::{Id, LABEL_BYTES, Label, LabelKind, MAX_BLOCK, SetPart};
 mod drive;
+mod media;
 mod memory;
 mod part;
+mod set;
+mod source;
 
 pub use drive::{Capacity, Drive, DriveInfo, Position, Read, Room, Written};
+pub use media::{Media, NoChange, Wanted};
 pub use memory::{Cartridge, MemoryDrive};
 pub use part::{PartMap, TapeFile, read_label, scan};
+pub use set::{SetOptions, SetWriter};
+pub use source::TapeSource;
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! manager that moves data between them.
 
 pub mod common;
+pub mod disk;
 mod lun;
 pub mod tape;
 mod units;
