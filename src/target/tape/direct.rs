@@ -2,7 +2,7 @@
 //! what a command would have ended with; reservations and write protection of the
 //! unit are the caller's to look at.
 
-use super::state::{State, end_of_medium, moved};
+use super::state::{State, moved};
 use super::{TapeDrive, motion, transfer};
 use crate::error::Error;
 use crate::scsi::{Sense, SenseKey};
@@ -94,43 +94,28 @@ impl TapeDrive {
         transfer::read_one(&mut self.state(), asked, false, buf)
     }
 
-    /// Reads as many blocks of `len` bytes as `buf` holds, as so many READ
-    /// commands with SILI 0, up to the first that ends with CHECK CONDITION
-    /// (its data is not given).
+    /// Reads blocks of exactly `len` bytes, as many as `buf` holds and follow each
+    /// other here, and stops in front of anything else. When the first is
+    /// something else already, that ends as READ with SILI 0 does. `count` is
+    /// blocks.
     pub fn read_blocks(&self, len: u32, buf: &mut [u8]) -> Done {
         let s = &mut *self.state();
-        let most = buf.len() / len.max(1) as usize;
-        let mut count = 0;
-        while count < most {
-            let c = match s.medium() {
-                Ok(c) => c,
-                Err(sense) => return stopped(count, sense),
-            };
-            let rest = buf
-                .get_mut(count * len as usize..most * len as usize)
-                .unwrap_or_default();
-            match c.read_blocks(len, rest) {
-                Err(e) => {
-                    let sense = s.read_failed(&e).with_information(len.into());
-                    return stopped(count, sense);
-                }
-                Ok(0) => {
-                    let one = rest.get_mut(..len as usize).unwrap_or_default();
-                    let done = transfer::read_one(s, len, false, one);
-                    return Done {
-                        count: count as u64,
-                        sense: done.sense,
-                    };
-                }
-                Ok(n) => {
-                    count += n;
-                    s.counts.read += n as u64 * u64::from(len);
+        let read = s.medium().map(|c| c.read_blocks(len, buf));
+        match read {
+            Err(sense) => Done::nothing(sense),
+            Ok(Err(e)) => Done::nothing(s.read_failed(&e).with_information(len.into())),
+            Ok(Ok(0)) => {
+                let one = buf.get_mut(..len as usize).unwrap_or_default();
+                let done = transfer::read_one(s, len, false, one);
+                Done { count: 0, ..done }
+            }
+            Ok(Ok(n)) => {
+                s.counts.read += n as u64 * u64::from(len);
+                Done {
+                    count: n as u64,
+                    sense: None,
                 }
             }
-        }
-        Done {
-            count: count as u64,
-            sense: None,
         }
     }
 
@@ -171,18 +156,5 @@ impl TapeDrive {
     pub fn with_cartridge<R>(&self, f: impl FnOnce(&mut Cartridge) -> R) -> Result<R, Sense> {
         let s: &mut State = &mut self.state();
         Ok(f(s.medium()?))
-    }
-
-    /// The sense data of the end of the medium, as a failed write of `left` bytes
-    /// gives it.
-    pub fn overflow(left: u64) -> Sense {
-        end_of_medium(SenseKey::VolumeOverflow, 0x02, left)
-    }
-}
-
-fn stopped(count: usize, sense: Sense) -> Done {
-    Done {
-        count: count as u64,
-        sense: Some(sense),
     }
 }

@@ -53,7 +53,7 @@ impl State {
     }
 
     pub fn barcode(&self) -> Option<String> {
-        self.medium.as_ref().map(|c| c.facts().barcode.clone())
+        self.medium.as_ref().map(Cartridge::tag)
     }
 
     pub fn path(&self) -> Option<std::path::PathBuf> {
