@@ -1,11 +1,13 @@
 //! Floor 3: an iSCSI target with disk, tape and changer units, and a copy
 //! manager that moves data between them.
 
+pub mod changer;
 pub mod common;
 pub mod disk;
 mod lun;
 mod server;
 mod session;
+pub mod tape;
 mod units;
 
 pub use common::{Device, Unit};
