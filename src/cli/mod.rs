@@ -25,6 +25,7 @@ mod image;
 mod info;
 mod ls;
 mod out;
+mod probe;
 mod progress;
 mod restore;
 mod signals;
@@ -81,6 +82,7 @@ fn run(verb: &Verb, console: &Console) -> crate::error::Result<Exit> {
         Verb::Cat(a) => cat::run(a, console),
         Verb::Extract(a) => extract::run(a, console),
         Verb::Diff(a) => diff::run(a, console),
+        Verb::Probe(a) => probe::run(a, console),
         Verb::Generate(a) => generate::run(a, console),
     }
 }
