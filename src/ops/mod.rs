@@ -3,6 +3,7 @@
 pub mod cat;
 pub mod damage;
 pub mod diff;
+pub mod engine;
 pub mod extract;
 pub mod files;
 pub mod image;
@@ -12,6 +13,7 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod restore;
+pub mod restore_tape;
 mod rules;
 pub mod second;
 pub mod stream;
