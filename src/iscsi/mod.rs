@@ -1,2 +1,13 @@
-//! Floor 1: iSCSI: PDUs, negotiation, digests, CHAP, and the initiator, which is
-//! a `scsi` transport.
+//! Floor 1: iSCSI (RFC 7143): units, negotiation, digests and CHAP, which both
+//! ends of a session share; and the initiator.
+
+pub mod chap;
+mod initiator;
+pub mod negotiate;
+pub mod pdu;
+pub mod text;
+pub mod url;
+pub mod wire;
+
+pub use initiator::{FoundTarget, Initiator, Options, Traffic, discover};
+pub use url::{Url, is_url};

@@ -8,6 +8,7 @@ pub mod files;
 pub mod image;
 pub mod ls;
 pub mod pipeline;
+pub mod plan;
 pub mod report;
 pub mod restore;
 mod rules;

@@ -1,6 +1,10 @@
 //! Floor 3: an iSCSI target with disk, tape and changer units, and a copy
 //! manager that moves data between them.
 
+pub mod common;
+pub mod disk;
 mod lun;
+mod units;
 
 pub use lun::{Nexus, Reply, Request, Units};
+pub use units::UnitSet;

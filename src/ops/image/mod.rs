@@ -8,6 +8,7 @@ mod resume;
 mod work;
 
 pub use hash::HashKind;
+pub(super) use jobs::{Job, JobKind, Jobs};
 pub use plan::{ImagePlan, PlanOptions, RegionPlan, Skip, SkippedFile, plan};
 
 use super::pipeline;
@@ -18,7 +19,7 @@ use crate::device::{FileSource, SharedSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Observer, warning};
 use hash::Hashers;
-use jobs::JobKind;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
