@@ -3,13 +3,16 @@
 mod hash;
 mod jobs;
 mod keep;
+mod offload;
 mod plan;
 mod resume;
+mod tape;
 mod work;
 
 pub use hash::HashKind;
 pub(super) use jobs::{Job, JobKind, Jobs};
 pub use plan::{ImagePlan, PlanOptions, RegionPlan, Skip, SkippedFile, plan};
+pub use tape::{Mover, TapeSummary, TapeTarget, image_to_tape};
 
 use super::pipeline;
 use super::report::{HashValue, Report, UnreadableRange};
