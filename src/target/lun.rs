@@ -91,8 +91,10 @@ impl Reply {
 
 /// Everything a target serves, as the sessions see it.
 pub trait Units: Send + Sync {
-    /// A command for a logical unit number. A number without a unit answers
+    /// A command for a logical unit number: the eight bytes of the LUN field as
+    /// one big-endian number, here and below. A number without a unit answers
     /// INQUIRY and REPORT LUNS as SPC asks, and everything else with 5/25/00.
+    /// Sense data whose `raw` is not empty is already encoded (D_SENSE).
     fn execute(&self, lun: u64, request: &Request<'_>) -> Reply;
 
     /// A session began: its nexus is new to every unit (29h/00h).
