@@ -2,8 +2,11 @@
 //! manager that moves data between them.
 
 pub mod common;
+pub mod copy;
 mod lun;
+mod profile;
 mod units;
 
 pub use lun::{Nexus, Reply, Request, Units};
+pub use profile::CopyProfile;
 pub use units::UnitSet;
