@@ -29,6 +29,7 @@ mod progress;
 mod restore;
 mod signals;
 mod style;
+mod target;
 mod text;
 mod values;
 mod verify;
@@ -81,6 +82,7 @@ fn run(verb: &Verb, console: &Console) -> crate::error::Result<Exit> {
         Verb::Cat(a) => cat::run(a, console),
         Verb::Extract(a) => extract::run(a, console),
         Verb::Diff(a) => diff::run(a, console),
+        Verb::Target(a) => target::run(a, console),
         Verb::Generate(a) => generate::run(a, console),
     }
 }

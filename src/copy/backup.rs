@@ -141,6 +141,7 @@ impl<I: Iterator<Item = Cell>, M: RecordMaker> Backup<I, M> {
                 self.caps.tape_block
             )));
         }
+        self.over = false;
         self.offset = offset;
         self.number = number;
         self.lead = lead.pieces.into();

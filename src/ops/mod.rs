@@ -3,16 +3,21 @@
 pub mod cat;
 pub mod damage;
 pub mod diff;
+pub mod engine;
 pub mod extract;
 pub mod files;
 pub mod image;
 pub mod ls;
 pub mod pipeline;
+pub mod plan;
+pub mod probe;
 pub mod report;
 pub mod restore;
+pub mod restore_tape;
 mod rules;
 pub mod second;
 pub mod stream;
+pub mod unit;
 pub mod verify;
 pub mod view;
 

@@ -78,10 +78,20 @@ impl RestorePlan {
         })
     }
 
+    fn held_back(&self) -> Vec<Held> {
+        self.held_ranges()
+            .into_iter()
+            .map(|range| Held {
+                range,
+                pieces: Vec::new(),
+            })
+            .collect()
+    }
+
     /// What is written last, and wiped first on a target that holds something:
     /// the first sectors of the disk and of NTFS volumes; of others as much as
     /// their superblocks may lie in.
-    fn held_back(&self) -> Vec<Held> {
+    pub(super) fn held_ranges(&self) -> Vec<ByteRange> {
         let unit = u64::from(self.sector_bytes);
         let mut ranges: Vec<ByteRange> = self
             .regions
@@ -100,12 +110,6 @@ impl RestorePlan {
             .collect();
         super::verify::join(&mut ranges);
         ranges
-            .into_iter()
-            .map(|range| Held {
-                range,
-                pieces: Vec::new(),
-            })
-            .collect()
     }
 
     /// Refuses a target that cannot take it.
@@ -483,7 +487,7 @@ impl Written {
 }
 
 /// Zeros everything of the restored regions that nothing was written to.
-fn zero_the_rest(
+pub(super) fn zero_the_rest(
     plan: &RestorePlan,
     target: &dyn Sink,
     touched: &ClusterSet,

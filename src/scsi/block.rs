@@ -27,7 +27,7 @@ impl Capacity {
 
     fn checked(self, unit: &Unit) -> Result<Self> {
         let sound = self.block_len.is_power_of_two()
-            && (512..=1 << 20).contains(&self.block_len)
+            && (512..=1 << 16).contains(&self.block_len)
             && self
                 .blocks
                 .checked_mul(self.block_len.into())

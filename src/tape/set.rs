@@ -187,6 +187,17 @@ impl SetWriter {
         Ok(blocks * block)
     }
 
+    /// Back to the end of what counts: what a copy that failed wrote behind it
+    /// will be written over.
+    pub fn go_back(&mut self) -> Result<()> {
+        self.drive.locate(self.object)?;
+        let at = self.drive.position()?.object;
+        match at == self.object {
+            true => Ok(()),
+            false => Err(lost(&*self.drive, self.object, at)),
+        }
+    }
+
     /// Early warning was seen by somebody else.
     pub fn set_nearly_full(&mut self) {
         self.nearly_full = true;

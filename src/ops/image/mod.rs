@@ -3,12 +3,16 @@
 mod hash;
 mod jobs;
 mod keep;
+mod offload;
 mod plan;
 mod resume;
+mod tape;
 mod work;
 
 pub use hash::HashKind;
+pub(super) use jobs::{Job, JobKind, Jobs};
 pub use plan::{ImagePlan, PlanOptions, RegionPlan, Skip, SkippedFile, plan};
+pub use tape::{Mover, TapeSummary, TapeTarget, image_to_tape};
 
 use super::pipeline;
 use super::report::{HashValue, Report, UnreadableRange};
@@ -18,7 +22,7 @@ use crate::device::{FileSource, SharedSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Observer, warning};
 use hash::Hashers;
-use jobs::JobKind;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -375,7 +375,7 @@ fn ntfs(
 
 impl ImagePlan {
     /// The jobs that make the stream; `every` adds those that keep nothing.
-    pub(super) fn jobs(&self, every: bool) -> Jobs<'_> {
+    pub(in crate::ops) fn jobs(&self, every: bool) -> Jobs<'_> {
         let kept = self
             .regions
             .iter()

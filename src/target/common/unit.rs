@@ -7,7 +7,7 @@ use super::log::Statistics;
 use super::refusal::{Answer, Refusal, invalid_field, reply};
 use super::reservation::{Port, Reservations};
 use super::{Access, Attentions, Cdb, Identity, inquiry, lock, log, mode, opcodes, persistent};
-use crate::scsi::{SenseKey, op};
+use crate::scsi::{SenseKey, Status, op};
 use crate::target::lun::{Nexus, Reply, Request};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -288,5 +288,13 @@ impl Watch<'_> {
         self.request.cancel.load(Ordering::Relaxed)
             || self.unit.resets.load(Ordering::Relaxed) != self.resets
             || self.unit.aborts_of(&self.port) != self.aborts
+    }
+
+    /// TASK ABORTED once [`stopped`](Self::stopped).
+    pub fn go_on(&self) -> Result<(), Refusal> {
+        match self.stopped() {
+            true => Err(Refusal::status(Status::TaskAborted)),
+            false => Ok(()),
+        }
     }
 }

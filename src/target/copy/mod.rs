@@ -16,6 +16,7 @@ mod resolve;
 mod results;
 mod rope;
 mod tape;
+mod units;
 
 #[cfg(test)]
 mod tests;

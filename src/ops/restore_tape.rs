@@ -1,0 +1,536 @@
+//! Restore from tape by a copy manager: the clusters go from the tape to the
+//! disk without passing this machine. What the host wrote (file records,
+//! compressed chunks) and the sectors that come last, the host restores.
+
+use super::engine::{Cause, Engine};
+use super::restore::{RestoreOptions, RestorePlan, zero_the_rest};
+use crate::archive::{Archive, BLOCK, ChunkRun, Entry, Header, RunKind};
+use crate::copy::{Geometry, Restore, RestoreCommand, TapeFile, Wanted};
+use crate::device::{Sink, Source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::observe::Observer;
+use crate::tape::TapeSource;
+use crate::units::{ByteRange, ClusterSet};
+
+/// Bytes that the host moves at a time.
+const STEP: usize = 1 << 20;
+
+/// What came of it.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct OffloadSummary {
+    /// Bytes that the copy manager moved.
+    pub copied_bytes: u64,
+    /// EXTENDED COPY commands.
+    pub commands: u64,
+    /// Bytes of data that the host wrote.
+    pub host_bytes: u64,
+    /// Bytes that are zeros because the source could not be read when the
+    /// backup was made.
+    pub unreadable_bytes: u64,
+    /// Bytes that are zeros because they were left out on request.
+    pub skipped_bytes: u64,
+    /// Ranges of the target that the tape did not give.
+    pub lost: Vec<ByteRange>,
+}
+
+/// True when a restore of this archive can be planned from its index.
+pub fn can_offload(archive: &Archive) -> bool {
+    archive.is_complete() && archive.index().chunk_runs.is_some()
+}
+
+/// Restores a complete archive from its tape to a target that the engine's
+/// copy manager writes. `target` is the same disk, for the host's part.
+pub fn restore_offloaded(
+    archive: &Archive,
+    tape: &TapeSource,
+    engine: &mut Engine,
+    plan: &RestorePlan,
+    target: &dyn Sink,
+    options: &RestoreOptions,
+    observer: &dyn Observer,
+) -> Result<OffloadSummary> {
+    plan.fits(target)?;
+    if !can_offload(archive) {
+        return Err(Error::unsupported(
+            "The index of this tape does not say where the clusters are",
+        )
+        .of(tape.name())
+        .hint("--mover host restores it"));
+    }
+    let held = plan.held_ranges();
+    for h in &held {
+        target.zero_at(h.start, h.len())?;
+    }
+    target.sync()?;
+    let unit = u64::from(plan.sector_bytes);
+    let mut job = Job {
+        archive,
+        tape,
+        plan,
+        target,
+        held,
+        partial: options.partial,
+        touched: options
+            .zero_free
+            .then(|| ClusterSet::new(target.len() / unit)),
+        summary: OffloadSummary::default(),
+        observer,
+    };
+    let total = (0..archive.index().entries.len())
+        .map(|i| job.data_bytes(i))
+        .sum();
+    observer.begin("restore", Some(total));
+    job.host_part()?;
+    job.offloaded_part(engine)?;
+    if job.summary.lost.is_empty() || options.partial {
+        job.last_sectors()?;
+    }
+    observer.end();
+    if let Some(touched) = &job.touched {
+        zero_the_rest(plan, target, touched, unit, observer)?;
+    }
+    target.sync()?;
+    Ok(job.summary)
+}
+
+struct Job<'a> {
+    archive: &'a Archive,
+    tape: &'a TapeSource,
+    plan: &'a RestorePlan,
+    target: &'a dyn Sink,
+    /// Written last.
+    held: Vec<ByteRange>,
+    partial: bool,
+    touched: Option<ClusterSet>,
+    summary: OffloadSummary,
+    observer: &'a dyn Observer,
+}
+
+impl Job<'_> {
+    fn unit(&self) -> u64 {
+        u64::from(self.plan.sector_bytes)
+    }
+
+    /// First byte of a region on the target; none: it is not restored.
+    fn base(&self, region: u16) -> Option<u64> {
+        self.plan
+            .regions
+            .iter()
+            .find(|(r, _)| r.number == region)
+            .map(|(_, base)| *base)
+    }
+
+    fn entry(&self, i: usize) -> Option<&Entry> {
+        self.archive.index().entries.get(i)
+    }
+
+    fn runs(&self, i: usize) -> &[ChunkRun] {
+        self.archive
+            .index()
+            .chunk_runs
+            .as_ref()
+            .map_or(&[], |r| r.of(i))
+    }
+
+    fn data_bytes(&self, i: usize) -> u64 {
+        let units: u64 = self
+            .runs(i)
+            .iter()
+            .filter(|r| r.kind == RunKind::Data)
+            .map(|r| u64::from(r.units))
+            .sum();
+        units * self.unit()
+    }
+
+    /// Stream offset of the data of a Chunk that stands there as it is; none
+    /// for one that is compressed, which is always shorter.
+    fn stored_at(&self, i: usize) -> Option<u64> {
+        let e = self.entry(i).filter(|e| !e.mft)?;
+        let data = self.data_bytes(i);
+        let all = u64::from(e.blocks) * BLOCK as u64;
+        let header = all.checked_sub(data)?;
+        (data > 0 && header >= Header::chunk_len(self.runs(i).len())).then_some(e.offset + header)
+    }
+
+    /// The runs of a Chunk: first byte on the target, bytes, kind.
+    fn places(&self, i: usize) -> Result<Vec<(u64, u64, RunKind)>> {
+        let Some(e) = self.entry(i) else {
+            return Ok(Vec::new());
+        };
+        let Some((region, base)) = self.plan.regions.iter().find(|(r, _)| r.number == e.region)
+        else {
+            return Ok(Vec::new());
+        };
+        let cell = u64::from(self.archive.disk().cell_bytes);
+        let unit = self.unit();
+        self.runs(i)
+            .iter()
+            .map(|r| {
+                let len = u64::from(r.units) * unit;
+                let at = e
+                    .position
+                    .checked_mul(cell)
+                    .and_then(|c| c.checked_add(u64::from(r.start) * unit))
+                    .filter(|s| s.checked_add(len).is_some_and(|end| end <= region.bytes))
+                    .ok_or_else(|| {
+                        Error::damaged(format!(
+                            "The index names bytes outside partition {}",
+                            region.number
+                        ))
+                        .of(self.tape.name())
+                        .at(e.offset)
+                    })?;
+                Ok((base + at, len, r.kind))
+            })
+            .collect()
+    }
+
+    fn touch(&mut self, at: u64, len: u64) {
+        let unit = self.unit();
+        if let Some(t) = &mut self.touched {
+            t.insert(at / unit..(at + len) / unit);
+        }
+    }
+
+    /// File records, chunks that are compressed, and zeros.
+    fn host_part(&mut self) -> Result<()> {
+        for i in 0..self.archive.index().entries.len() {
+            if self.observer.cancelled() {
+                return Err(Error::interrupted());
+            }
+            let Some(e) = self.entry(i).copied() else {
+                continue;
+            };
+            let Some(base) = self.base(e.region) else {
+                continue;
+            };
+            if !e.mft {
+                for (at, len, kind) in self.places(i)? {
+                    self.touch(at, len);
+                    match kind {
+                        RunKind::Data => continue,
+                        RunKind::Unreadable => self.summary.unreadable_bytes += len,
+                        RunKind::Skipped => self.summary.skipped_bytes += len,
+                        RunKind::Zero => {}
+                    }
+                    self.target.zero_at(at, len)?;
+                }
+                if self.data_bytes(i) == 0 || self.stored_at(i).is_some() {
+                    continue;
+                }
+            }
+            let decoded = match self.archive.decode(i as u32) {
+                Ok(d) => d,
+                Err(e) if self.partial && is_loss(&e) => {
+                    for (at, len, kind) in self.places(i)? {
+                        if kind == RunKind::Data {
+                            self.lose(at, len)?;
+                        }
+                    }
+                    continue;
+                }
+                Err(e) => return Err(e.hint("--partial restores what is there")),
+            };
+            let mut from = 0;
+            for &(start, len, kind) in &decoded.runs {
+                let at = base + start;
+                if e.mft {
+                    self.touch(at, len);
+                }
+                match kind {
+                    RunKind::Data => {
+                        let data = decoded
+                            .bytes
+                            .get(from..from + len as usize)
+                            .ok_or_else(|| Error::damaged("A record is shorter than its runs"))?;
+                        self.write(at, data)?;
+                        from += len as usize;
+                    }
+                    _ if e.mft => {
+                        self.target.zero_at(at, len)?;
+                        self.summary.unreadable_bytes += len;
+                    }
+                    _ => {}
+                }
+            }
+            self.observer
+                .advance(if e.mft { 0 } else { self.data_bytes(i) });
+        }
+        Ok(())
+    }
+
+    /// Writes, except what comes last.
+    fn write(&mut self, at: u64, data: &[u8]) -> Result<()> {
+        for (s, e) in outside(&self.held, at, at + data.len() as u64) {
+            self.target
+                .write_at(s, &data[(s - at) as usize..(e - at) as usize])?;
+        }
+        self.summary.host_bytes += data.len() as u64;
+        Ok(())
+    }
+
+    fn lose(&mut self, at: u64, len: u64) -> Result<()> {
+        self.target.zero_at(at, len)?;
+        self.summary.lost.push(ByteRange {
+            start: at,
+            end: at + len,
+        });
+        Ok(())
+    }
+
+    /// Everything that stands on the tape as it is, in the order of the stream.
+    fn wanted(&self) -> Result<Vec<Wanted>> {
+        let unit = self.unit();
+        let mut out: Vec<Wanted> = Vec::new();
+        for i in 0..self.archive.index().entries.len() {
+            let Some(mut offset) = self.stored_at(i) else {
+                continue;
+            };
+            for (at, len, kind) in self.places(i)? {
+                if kind != RunKind::Data {
+                    continue;
+                }
+                for (s, e) in outside(&self.held, at, at + len) {
+                    let piece = Wanted {
+                        offset: offset + (s - at),
+                        bytes: e - s,
+                        lba: s / unit,
+                    };
+                    match out.last_mut() {
+                        Some(l)
+                            if l.offset + l.bytes == piece.offset
+                                && l.lba + l.bytes / unit == piece.lba =>
+                        {
+                            l.bytes += piece.bytes;
+                        }
+                        _ => out.push(piece),
+                    }
+                }
+                offset += len;
+            }
+        }
+        Ok(out)
+    }
+
+    fn offloaded_part(&mut self, engine: &mut Engine) -> Result<()> {
+        let wanted = self.wanted()?;
+        let geometry = Geometry::new(u64::from(self.tape.block_bytes()), self.unit());
+        let mut at = 0;
+        while let Some(next) = wanted.get(at) {
+            // The part of a piece that lies on an earlier cartridge is done.
+            let mut from = next.offset;
+            loop {
+                let part = self.tape.mount_for(from)?;
+                let end = part.end();
+                let files: Vec<TapeFile> = part
+                    .files
+                    .iter()
+                    .map(|f| TapeFile {
+                        first_object: f.first_object,
+                        offset: f.stream_offset,
+                        bytes: f.blocks * u64::from(self.tape.block_bytes()),
+                    })
+                    .collect();
+                let to = at + wanted[at..].partition_point(|w| w.offset < end);
+                self.cartridge(engine, &wanted[at..to], files, &geometry)?;
+                at = to;
+                match wanted.get(to.saturating_sub(1)) {
+                    // It goes on on the next cartridge.
+                    Some(w) if w.offset + w.bytes > end && to > 0 => {
+                        (at, from) = (to - 1, end);
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn cartridge(
+        &mut self,
+        engine: &mut Engine,
+        wanted: &[Wanted],
+        files: Vec<TapeFile>,
+        geometry: &Geometry,
+    ) -> Result<()> {
+        let mut plan: Restore<std::vec::IntoIter<Wanted>> =
+            Restore::new(wanted.to_vec(), files.clone(), &engine.limits, geometry)?;
+        while let Some(command) = plan.next().transpose()? {
+            if self.observer.cancelled() {
+                return Err(Error::interrupted());
+            }
+            if command.by_host {
+                self.by_host(&command)?;
+                continue;
+            }
+            if let Some(object) = command.locate {
+                self.tape.with_drive(|d| d.locate(object))?;
+            }
+            let ended = engine.run(
+                |id| command.parameter_list(id, engine.cscds()),
+                command.bytes,
+                self.observer,
+                || {},
+            );
+            self.tape.with_drive(|_| Ok(()))?;
+            match ended {
+                Ok(()) => {
+                    self.summary.copied_bytes += command.bytes;
+                    self.summary.commands += 1;
+                }
+                Err(f) if f.error.kind() == ErrorKind::Interrupted => return Err(f.error),
+                Err(f) => match f.cause {
+                    Cause::Refused(what) => {
+                        engine.limits =
+                            engine.limits.halved(what, &command.used()).ok_or(f.error)?;
+                        // Everything from this command on, with less in each.
+                        let from = command.pieces.first().map_or(0, |p| p.offset);
+                        let rest: Vec<Wanted> = wanted
+                            .iter()
+                            .filter(|w| w.offset + w.bytes > from)
+                            .copied()
+                            .collect();
+                        plan = Restore::new(rest, files.clone(), &engine.limits, geometry)?;
+                    }
+                    // Where the copy manager fails, the host finds out what can be read.
+                    _ => {
+                        self.observer.note(&format!("{}", f.error));
+                        self.by_host(&command)?;
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn by_host(&mut self, command: &RestoreCommand) -> Result<()> {
+        let unit = self.unit();
+        let mut buf = vec![0; STEP];
+        for p in &command.pieces {
+            let mut done = 0;
+            while done < p.bytes {
+                let n = (p.bytes - done).min(STEP as u64) as usize;
+                let at = p.lba * unit + done;
+                match self.tape.read_at(p.offset + done, &mut buf[..n]) {
+                    Ok(()) => {
+                        self.target.write_at(at, &buf[..n])?;
+                        self.summary.host_bytes += n as u64;
+                    }
+                    Err(e) if self.partial && is_loss(&e) => self.lose(at, n as u64)?,
+                    Err(e) => return Err(e.hint("--partial restores what is there")),
+                }
+                done += n as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was kept back, from the tape.
+    fn last_sectors(&mut self) -> Result<()> {
+        self.target.sync()?;
+        for h in self.held.clone() {
+            for i in 0..self.archive.index().entries.len() {
+                let Some(e) = self.entry(i).copied() else {
+                    continue;
+                };
+                let Some(base) = self.base(e.region) else {
+                    continue;
+                };
+                if !e.mft
+                    && !self
+                        .places(i)?
+                        .iter()
+                        .any(|&(s, n, _)| s < h.end && s + n > h.start)
+                {
+                    continue;
+                }
+                if e.mft && !self.mft_touches(i, base, h) {
+                    continue;
+                }
+                if let Some(stored) = self.stored_at(i) {
+                    self.last_of_stored(i, stored, h)?;
+                    continue;
+                }
+                let decoded = self.archive.decode(i as u32)?;
+                let mut from = 0;
+                for &(start, len, kind) in &decoded.runs {
+                    let run = ByteRange {
+                        start: base + start,
+                        end: base + start + len,
+                    };
+                    if kind != RunKind::Data {
+                        continue;
+                    }
+                    if let Some(both) = run.intersect(&h) {
+                        let at = from + (both.start - run.start) as usize;
+                        let data = decoded
+                            .bytes
+                            .get(at..at + both.len() as usize)
+                            .ok_or_else(|| Error::damaged("A record is shorter than its runs"))?;
+                        self.target.write_at(both.start, data)?;
+                        self.summary.host_bytes += both.len();
+                    }
+                    from += len as usize;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Only the sectors that are meant: the rest of the chunk stays on the tape.
+    fn last_of_stored(&mut self, i: usize, mut offset: u64, h: ByteRange) -> Result<()> {
+        for (at, len, kind) in self.places(i)? {
+            if kind != RunKind::Data {
+                continue;
+            }
+            let run = ByteRange {
+                start: at,
+                end: at + len,
+            };
+            if let Some(both) = run.intersect(&h) {
+                let mut data = vec![0; both.len() as usize];
+                self.tape.read_at(offset + (both.start - at), &mut data)?;
+                self.target.write_at(both.start, &data)?;
+                self.summary.host_bytes += both.len();
+            }
+            offset += len;
+        }
+        Ok(())
+    }
+
+    fn mft_touches(&self, i: usize, base: u64, h: ByteRange) -> bool {
+        let unit = self.unit();
+        self.archive
+            .index()
+            .spans
+            .iter()
+            .filter(|s| s.entry as usize == i)
+            .any(|s| {
+                let start = base.saturating_add(s.run.start.saturating_mul(unit));
+                start < h.end && start.saturating_add(u64::from(s.run.units) * unit) > h.start
+            })
+    }
+}
+
+fn is_loss(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Unreadable | ErrorKind::Damaged)
+}
+
+/// The parts of `from..to` that lie in none of the ranges, which ascend.
+fn outside(ranges: &[ByteRange], from: u64, to: u64) -> Vec<(u64, u64)> {
+    let mut out = Vec::new();
+    let mut at = from;
+    for r in ranges {
+        if r.end <= at || r.start >= to {
+            continue;
+        }
+        if r.start > at {
+            out.push((at, r.start));
+        }
+        at = r.end;
+    }
+    if at < to {
+        out.push((at, to));
+    }
+    out
+}

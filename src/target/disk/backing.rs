@@ -1,0 +1,174 @@
+//! What a disk unit stands on: a regular file or a block device.
+
+use crate::device::guard::System;
+use crate::error::{Error, Result};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags, SeekFrom, fadvise, fallocate};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Seek};
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+
+/// Storage of fixed length with positioned reads and writes.
+pub struct Backing {
+    file: File,
+    len: u64,
+    /// Unit in which holes are made, in bytes.
+    grain: u64,
+    writable: bool,
+}
+
+impl Backing {
+    /// Opens a file or block device. Writable ones are ours alone: a file is
+    /// locked, a device opened exclusively and refused while it is in use.
+    pub fn open(path: &Path, writable: bool) -> Result<Self> {
+        let name = path.display().to_string();
+        let fail = |e| Error::io("Cannot open what the disk unit stands on", e).of(&*name);
+        let kind = std::fs::metadata(path).map_err(fail)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(Error::usage("Neither a regular file nor a block device").of(name));
+        }
+        if writable {
+            // Mounted, swap, or below something else: also a file by a loop device.
+            System::read()?.check_target(path)?;
+        }
+        let mut flags = OFlags::CLOEXEC;
+        if writable && kind.is_block_device() {
+            flags |= OFlags::EXCL;
+        }
+        let mut file = File::options()
+            .read(true)
+            .write(writable)
+            .custom_flags(flags.bits() as i32)
+            .open(path)
+            .map_err(
+                |e| match e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) {
+                    true => busy(&name),
+                    false => fail(e),
+                },
+            )?;
+        if kind.is_file() {
+            let how = match writable {
+                true => FlockOperation::NonBlockingLockExclusive,
+                false => FlockOperation::NonBlockingLockShared,
+            };
+            match rustix::fs::flock(&file, how) {
+                Err(Errno::WOULDBLOCK) => return Err(busy(&name)),
+                // A file system without locks: nothing to go by.
+                Ok(()) | Err(_) => {}
+            }
+        }
+        let len = file.seek(io::SeekFrom::End(0)).map_err(fail)?;
+        let grain = file.metadata().map_err(fail)?.blksize();
+        Ok(Self {
+            file,
+            len,
+            grain: match grain.is_power_of_two() {
+                true => grain.clamp(512, 65536),
+                false => 4096,
+            },
+            writable,
+        })
+    }
+
+    /// The file, for who copies inside the kernel.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Unit of allocation in bytes.
+    pub fn grain(&self) -> u64 {
+        self.grain
+    }
+
+    /// False when it was opened read-only.
+    pub fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Fills `buf`.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+
+    /// Writes all of `data`.
+    pub fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+
+    /// Makes what was written durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Makes a range read as zeros; `free` gives its space back where that can be
+    /// done. Pieces are small enough that `go_on` is asked often.
+    pub fn zero(
+        &self,
+        offset: u64,
+        len: u64,
+        free: bool,
+        go_on: &dyn Fn() -> bool,
+    ) -> io::Result<()> {
+        let how = match free {
+            true => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            false => FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
+        };
+        if len == 0 {
+            return Ok(());
+        }
+        match fallocate(&self.file, how, offset, len) {
+            Ok(()) => return Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOTTY) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let mut at = offset;
+        let end = offset.saturating_add(len);
+        while at < end && go_on() {
+            let n = (end - at).min(ZEROS.len() as u64);
+            self.write(at, ZEROS.get(..n as usize).unwrap_or(&ZEROS))?;
+            at += n;
+        }
+        Ok(())
+    }
+
+    /// Says whether the byte at `offset` has storage, and where the run of such
+    /// bytes ends.
+    pub fn mapped(&self, offset: u64) -> (bool, u64) {
+        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            // A file system without holes says so here.
+            Ok(data) if data <= offset => {
+                let end = rustix::fs::seek(&self.file, SeekFrom::Hole(offset));
+                (
+                    true,
+                    end.unwrap_or(self.len)
+                        .clamp(offset + 1, self.len.max(offset + 1)),
+                )
+            }
+            Ok(data) => (false, data.min(self.len)),
+            Err(Errno::NXIO) => (false, self.len),
+            Err(_) => (true, self.len),
+        }
+    }
+
+    /// Tells the cache that a range will be read.
+    pub fn will_need(&self, offset: u64, len: u64) {
+        if let Some(len) = NonZeroU64::new(len) {
+            let _ = fadvise(&self.file, offset, Some(len), Advice::WillNeed);
+        }
+    }
+}
+
+fn busy(name: &str) -> Error {
+    Error::refused("Somebody else uses it").of(name).hint(
+        "end the other user, or serve it read-only with ,ro; one file may stand behind one writable unit only",
+    )
+}
