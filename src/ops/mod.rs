@@ -7,6 +7,7 @@ pub mod extract;
 pub mod files;
 pub mod image;
 pub mod ls;
+pub mod opened;
 pub mod pipeline;
 pub mod report;
 pub mod restore;
