@@ -287,10 +287,7 @@ impl Job<'_, '_> {
         }
         let file = match self.tree.volume().file(entry.file.record) {
             Ok(f) => f,
-            Err(e) => {
-                self.skip("bad-record", path, &e.to_string())?;
-                return self.rootless(entry, path, place);
-            }
+            Err(e) => return self.lost_record(&e.to_string(), entry, path, place),
         };
         let view = file.base().view();
         if item.kind == Kind::InUse && names_of(&file).is_empty() {
@@ -302,8 +299,7 @@ impl Job<'_, '_> {
                 true => "its file record belongs to another file now",
                 false => "the file is deleted; --deleted or --mft extracts it",
             };
-            self.skip("bad-record", path, why)?;
-            return self.rootless(entry, path, place);
+            return self.lost_record(why, entry, path, place);
         }
         self.gone = !view.in_use();
         let point = match self.reparse_point(&file, path)? {
@@ -335,17 +331,21 @@ impl Job<'_, '_> {
             .map(|(fd, name)| (fd, name, times_of(&file))))
     }
 
-    /// The root stays a directory when its record is lost: other records say
-    /// what stands in it. Any other file is lost with its record.
-    fn rootless(
+    /// A file is lost with its record, but the root stays a directory: other
+    /// records say what stands in it.
+    fn lost_record(
         &mut self,
+        why: &str,
         entry: &DirEntry,
         path: &[u8],
         place: &Place<'_>,
     ) -> Result<Option<Made>> {
         if entry.file.record != ROOT || !self.dirs.insert(ROOT.0) {
-            return Ok(None);
+            return self.skip("bad-record", path, why).map(|()| None);
         }
+        self.summary.skipped += 1;
+        let what = "the times and streams of the root are left out";
+        self.warn("bad-record", format!("{why}; {what}"));
         let made = self.directory(entry, path, place)?;
         Ok(made.map(|(fd, name)| (fd, name, None)))
     }
