@@ -95,6 +95,9 @@ pub fn ls(
             Ok(file) if file.base().view().sequence() != entry.file.sequence => {
                 ("bad-record", "its file is another one now".to_owned())
             }
+            Ok(file) if !file.base().view().in_use() => {
+                ("bad-record", "its file is deleted".to_owned())
+            }
             // `ls -R` goes by the file records: it shows the file there.
             Ok(file) if !orphan && tree.is_elsewhere(&file, found.file, &entry.name) => {
                 let own = tree.path_of(entry.file.record);
