@@ -8,6 +8,7 @@ pub mod extract;
 pub mod files;
 pub mod image;
 pub mod ls;
+pub mod opened;
 pub mod pipeline;
 pub mod place;
 pub mod plan;
