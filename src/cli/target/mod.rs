@@ -11,7 +11,9 @@ use crate::tape::cartridge::Cartridge;
 use crate::target::changer::Changer;
 use crate::target::common::Identity;
 use crate::target::tape::TapeDrive;
-use crate::target::{Device, DiskUnit, Server, ServerConfig, Unit, UnitSet};
+use crate::target::{
+    CopyManager, CopyProfile, Device, DiskUnit, Server, ServerConfig, Unit, UnitSet,
+};
 use crate::units::human_bytes;
 use clap::Args;
 use serde::Serialize;
@@ -49,6 +51,12 @@ pub struct TargetArgs {
     #[arg(long, value_name = "IQN", value_parser = iscsi_name,
         default_value = "iqn.2026-11.org.ntbak:target")]
     name: String,
+    /// Copy manager to impersonate, and what it is to do wrong
+    ///
+    /// A profile such as full-ntbak, router-spc2 or tiny; behind it faults such as
+    /// fail=segment:3@65536:source, busy=1 or late-status=500 (docs/copy.md).
+    #[arg(long, value_name = "NAME[,FAULT]", default_value = crate::copy::profile::DEFAULT)]
+    profile: String,
 }
 
 fn chap(text: &str) -> Result<Credentials, String> {
@@ -131,7 +139,8 @@ pub fn run(args: &TargetArgs, console: &Console) -> Result<Exit> {
         );
     }
     let devices = open(args, console)?;
-    let units = Arc::new(UnitSet::new(&args.name, devices, None)?);
+    let copies = Arc::new(CopyManager::new(CopyProfile::parse(&args.profile)?));
+    let units = Arc::new(UnitSet::new(&args.name, devices, Some(copies))?);
     let mut config = ServerConfig::new(with_port(&args.listen), &*args.name);
     config.chap.clone_from(&args.chap);
     let server = Server::start(config, units.clone())?;
