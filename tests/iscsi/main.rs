@@ -2,6 +2,7 @@
 //! people's tools against our target, where they are installed.
 
 mod hostile;
+mod tgt;
 mod tools;
 mod toy;
 
