@@ -2,8 +2,8 @@
 
 use super::*;
 
-const VERBS: [&str; 9] = [
-    "image", "restore", "verify", "info", "ls", "cat", "extract", "diff", "probe",
+const VERBS: [&str; 10] = [
+    "image", "restore", "verify", "info", "ls", "cat", "extract", "diff", "probe", "target",
 ];
 
 #[test]
