@@ -22,11 +22,14 @@ mod facts;
 mod generate;
 mod hint;
 mod image;
+mod image_tape;
 mod info;
 mod ls;
 mod out;
+mod probe;
 mod progress;
 mod restore;
+mod restore_tape;
 mod signals;
 mod style;
 mod target;
@@ -82,6 +85,7 @@ fn run(verb: &Verb, console: &Console) -> crate::error::Result<Exit> {
         Verb::Cat(a) => cat::run(a, console),
         Verb::Extract(a) => extract::run(a, console),
         Verb::Diff(a) => diff::run(a, console),
+        Verb::Probe(a) => probe::run(a, console),
         Verb::Target(a) => target::run(a, console),
         Verb::Generate(a) => generate::run(a, console),
     }

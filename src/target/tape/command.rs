@@ -195,6 +195,10 @@ impl Device for TapeDrive {
         self.state().reset();
     }
 
+    fn copy_tape(&self) -> Option<&dyn crate::target::copy::CopyTape> {
+        Some(self)
+    }
+
     fn flush(&self) -> Result<()> {
         self.state().flush()
     }
