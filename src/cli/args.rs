@@ -2,7 +2,7 @@
 
 use super::exit::TABLE;
 use super::progress::When;
-use super::{cat, diff, extract, generate, image, info, ls, restore, verify};
+use super::{cat, diff, extract, generate, image, info, ls, probe, restore, target, verify};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// NTFS-aware, image-level backup: image, verify, browse and restore NTFS
@@ -54,6 +54,8 @@ pub enum Verb {
     Cat(cat::CatArgs),
     Extract(extract::ExtractArgs),
     Diff(diff::DiffArgs),
+    Probe(probe::ProbeArgs),
+    Target(target::TargetArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
 }

@@ -22,13 +22,17 @@ mod facts;
 mod generate;
 mod hint;
 mod image;
+mod image_tape;
 mod info;
 mod ls;
 mod out;
+mod probe;
 mod progress;
 mod restore;
+mod restore_tape;
 mod signals;
 mod style;
+mod target;
 mod text;
 mod values;
 mod verify;
@@ -81,6 +85,8 @@ fn run(verb: &Verb, console: &Console) -> crate::error::Result<Exit> {
         Verb::Cat(a) => cat::run(a, console),
         Verb::Extract(a) => extract::run(a, console),
         Verb::Diff(a) => diff::run(a, console),
+        Verb::Probe(a) => probe::run(a, console),
+        Verb::Target(a) => target::run(a, console),
         Verb::Generate(a) => generate::run(a, console),
     }
 }

@@ -9,5 +9,6 @@ pub mod text;
 pub mod url;
 pub mod wire;
 
-pub use initiator::{FoundTarget, Initiator, Options, Traffic, discover};
+pub use initiator::{FoundTarget, Initiator, Options, discover};
 pub use url::{Url, is_url};
+pub use wire::Traffic;

@@ -27,7 +27,30 @@ pub struct Counters {
     pub wire_out: AtomicU64,
 }
 
+/// What [`Counters`] said at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes of SCSI data that came in.
+    pub data_in: u64,
+    /// Bytes of SCSI data that went out.
+    pub data_out: u64,
+    /// All bytes that came in.
+    pub wire_in: u64,
+    /// All bytes that went out.
+    pub wire_out: u64,
+}
+
 impl Counters {
+    /// As numbers.
+    pub fn snapshot(&self) -> Traffic {
+        Traffic {
+            data_in: self.data_in.load(Ordering::Relaxed),
+            data_out: self.data_out.load(Ordering::Relaxed),
+            wire_in: self.wire_in.load(Ordering::Relaxed),
+            wire_out: self.wire_out.load(Ordering::Relaxed),
+        }
+    }
+
     pub(crate) fn add(which: &AtomicU64, bytes: usize) {
         which.fetch_add(bytes as u64, Ordering::Relaxed);
     }

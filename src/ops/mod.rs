@@ -9,6 +9,7 @@ pub mod files;
 pub mod image;
 pub mod ls;
 pub mod pipeline;
+pub mod place;
 pub mod plan;
 pub mod probe;
 pub mod report;

@@ -184,9 +184,14 @@ impl Drive for MemoryDrive {
                     .map(|i| i + 1),
                 false => (0..self.at).rev().find(|&i| c.objects[i].is_none()),
             };
-            self.at = found.ok_or_else(|| {
-                Error::not_found("There are fewer filemarks than asked").of("memory")
-            })?;
+            // A drive runs as far as it can.
+            self.at = found.unwrap_or(match count > 0 {
+                true => c.objects.len(),
+                false => 0,
+            });
+            if found.is_none() {
+                return Err(Error::not_found("There are fewer filemarks than asked").of("memory"));
+            }
         }
         Ok(())
     }

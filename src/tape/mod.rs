@@ -2,21 +2,26 @@
 //! `docs/tape.md` is the definition of what stands on one.
 
 pub mod cartridge;
-
-mod label;
-
-pub use label::{Id, LABEL_BYTES, Label, LabelKind, MAX_BLOCK, SetPart};
 mod drive;
+mod inventory;
+mod label;
 mod media;
 mod memory;
 mod part;
+mod scsi;
 mod set;
 mod source;
 
 pub use drive::{Capacity, Drive, DriveInfo, Position, Read, Room, Written};
+pub use inventory::{Digests, Inventory, Listing, SetFacts, SetRecord};
+pub use label::{Id, LABEL_BYTES, Label, LabelKind, MAX_BLOCK, SetPart};
 pub use media::{Media, NoChange, Wanted};
 pub use memory::{Cartridge, MemoryDrive};
 pub use part::{PartMap, TapeFile, read_label, scan};
+pub use scsi::{
+    CartridgeTag, DrivePosition, DriveStatus, ScsiDrive, Severity, TapeAlert,
+    status as drive_status,
+};
 pub use set::{SetOptions, SetWriter};
 pub use source::TapeSource;
 

@@ -14,12 +14,11 @@ pub use discover::{FoundTarget, discover};
 use super::negotiate::Wish;
 use super::pdu::Function;
 use super::url::{Url, wire_lun};
-use super::wire::Counters;
+use super::wire::Traffic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::scsi::{Command, Completion, Transport};
 use session::Session;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How a session is made and kept.
@@ -45,7 +44,8 @@ impl Default for Options {
         Self {
             initiator_name: "iqn.2026-11.org.ntbak:initiator".into(),
             wish: Wish {
-                max_burst: 16 << 20,
+                // The most that the field of a unit can say, in whole blocks.
+                max_burst: (16 << 20) - 4096,
                 ..Wish::default()
             },
             login_timeout: Duration::from_secs(15),
@@ -54,19 +54,6 @@ impl Default for Options {
             max_transfer: 8 << 20,
         }
     }
-}
-
-/// What went through the host, from the first login on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Bytes of SCSI data from the units.
-    pub data_in: u64,
-    /// Bytes of SCSI data to the units.
-    pub data_out: u64,
-    /// All bytes received.
-    pub wire_in: u64,
-    /// All bytes sent.
-    pub wire_out: u64,
 }
 
 /// A logical unit of an iSCSI target.
@@ -103,13 +90,7 @@ impl Initiator {
 
     /// What went over the session, its earlier connections included.
     pub fn traffic(&self) -> Traffic {
-        let c: &Counters = self.session.counters();
-        Traffic {
-            data_in: c.data_in.load(Ordering::Relaxed),
-            data_out: c.data_out.load(Ordering::Relaxed),
-            wire_in: c.wire_in.load(Ordering::Relaxed),
-            wire_out: c.wire_out.load(Ordering::Relaxed),
-        }
+        self.session.counters().snapshot()
     }
 
     /// LOGICAL UNIT RESET.

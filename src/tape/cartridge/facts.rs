@@ -120,6 +120,13 @@ impl Facts {
         true
     }
 
+    /// Of a cartridge that nobody needs to open: what `NAME.tap.json` says, or the
+    /// usual values when there is none.
+    pub fn of(cartridge: &Path) -> Result<Self> {
+        let known = Self::load(&super::sidecar(cartridge, "json"))?;
+        Ok(known.unwrap_or_else(|| Self::new(DEFAULT_CAPACITY, "")))
+    }
+
     /// Reads the file; none when there is none.
     pub(super) fn load(path: &Path) -> Result<Option<Self>> {
         let name = path.display().to_string();

@@ -19,7 +19,7 @@ pub use facts::{Attribute, DEFAULT_CAPACITY, Facts};
 pub use motion::Moved;
 pub use read::{Got, Stretch};
 pub use word::{MAX_BLOCK, Object};
-pub use write::{Piece, Room, Wrote};
+pub use write::{Appended, Piece, Room, Wrote};
 
 use crate::error::{Error, ErrorKind, Result};
 use runs::Runs;
@@ -150,14 +150,7 @@ impl Cartridge {
     /// that of a new one; an existing one must have it.
     pub fn open_or_create(path: &Path, size: Option<u64>, writable: bool) -> Result<Self> {
         if writable && !path.exists() {
-            let barcode: String = path
-                .file_stem()
-                .map(|s| s.to_string_lossy().to_uppercase())
-                .unwrap_or_default()
-                .chars()
-                .filter(|c| c.is_ascii_graphic())
-                .take(32)
-                .collect();
+            let barcode = name_tag(path);
             return Self::create(path, size.unwrap_or(DEFAULT_CAPACITY), &barcode);
         }
         let c = Self::open(path, writable)?;
@@ -253,6 +246,11 @@ impl Cartridge {
         self.runs.bytes_before(self.position.object)
     }
 
+    /// What stands on the outside: see [`tag`].
+    pub fn tag(&self) -> String {
+        tag(&self.path, &self.facts)
+    }
+
     /// The `.tap` file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -297,6 +295,26 @@ impl Cartridge {
         }
         Ok(())
     }
+}
+
+/// The volume tag of a cartridge: its barcode, or where it has none the name of
+/// its file.
+pub fn tag(path: &Path, facts: &Facts) -> String {
+    match facts.barcode.is_empty() {
+        true => name_tag(path),
+        false => facts.barcode.clone(),
+    }
+}
+
+/// The name of a file as a barcode.
+fn name_tag(path: &Path) -> String {
+    path.file_stem()
+        .map(|s| s.to_string_lossy().to_uppercase())
+        .unwrap_or_default()
+        .chars()
+        .filter(char::is_ascii_graphic)
+        .take(32)
+        .collect()
 }
 
 /// `NAME.tap.json` and the like.

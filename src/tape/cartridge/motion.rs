@@ -175,8 +175,11 @@ impl Cartridge {
         }
     }
 
-    /// The object at the position; none at the end of data.
-    pub fn here(&self) -> Option<Object> {
-        self.runs.at(self.position.object).map(|f| f.object)
+    /// The object at the position, and how many like it are there in a row; none
+    /// at the end of data.
+    pub fn here(&self) -> Option<(Object, u64)> {
+        self.runs
+            .at(self.position.object)
+            .map(|f| (f.object, f.left))
     }
 }

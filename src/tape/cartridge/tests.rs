@@ -161,7 +161,7 @@ fn contents(c: &mut Cartridge) -> Vec<Thing> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(120))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
     fn behaves_like_a_list(steps in prop::collection::vec(step(), 1..40)) {
@@ -193,7 +193,7 @@ proptest! {
                         Piece::File { file: &source, offset: a as u64, len: (n - a - z) as u64 },
                         Piece::Zeros(z as u64),
                     ];
-                    let done = c.append(len, &pieces).unwrap();
+                    let done = c.append(len, &pieces, u64::MAX).unwrap();
                     prop_assert!(done.failed.is_none());
                     prop_assert_eq!(done.wrote, Wrote { count: blocks.into(), full: false });
                     m.tape.truncate(m.at);
@@ -512,7 +512,7 @@ fn capacity_warning_and_end() {
         }
     );
     c.locate(31);
-    let done = c.append(100, &[Piece::Zeros(1000)]).unwrap();
+    let done = c.append(100, &[Piece::Zeros(1000)], 5).unwrap();
     assert_eq!(
         done.wrote,
         Wrote {
@@ -542,6 +542,7 @@ fn a_source_that_ends_leaves_whole_blocks() {
                     len: 350,
                 },
             ],
+            u64::MAX,
         )
         .unwrap();
     assert_eq!(

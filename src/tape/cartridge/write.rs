@@ -2,7 +2,7 @@
 
 use super::read::MAX_SLICES;
 use super::word::Object;
-use super::{Cartridge, MAX_BLOCK, index, runs, sidecar};
+use super::{Cartridge, MAX_BLOCK, runs};
 use crate::error::{Error, Result};
 use rustix::fs::copy_file_range;
 use rustix::io::{Errno, pwritev};
@@ -89,6 +89,20 @@ impl Cartridge {
         }
     }
 
+    /// How many blocks of `len` bytes, one by one, until a write is the first to
+    /// end with less room than `than`; 1 when there is less already.
+    pub fn blocks_until(&self, than: Room, programmed: u64, len: u32) -> u64 {
+        let zone = match than {
+            Room::Early => self.facts.early_warning,
+            _ => self.facts.early_warning.saturating_add(programmed),
+        };
+        let left = self.facts.capacity.saturating_sub(self.used_here());
+        match left.checked_sub(zone) {
+            Some(n) => n / u64::from(len.max(1)) + 1,
+            None => 1,
+        }
+    }
+
     /// Makes the position the end of data, so that something can be written.
     fn begin_writing(&mut self) -> Result<u64> {
         if self.is_write_protected() {
@@ -131,8 +145,13 @@ impl Cartridge {
     /// them, wherever one slice ends. On an error the blocks that are complete
     /// count, as the position says.
     pub fn write_blocks(&mut self, len: u32, data: &[IoSlice<'_>]) -> Result<Wrote> {
+        self.write_some(len, data, u64::MAX)
+    }
+
+    /// As [`Cartridge::write_blocks`], the first `most` of them.
+    pub fn write_some(&mut self, len: u32, data: &[IoSlice<'_>], most: u64) -> Result<Wrote> {
         let total = data.iter().map(|s| s.len() as u64).sum();
-        let wanted = self.check_length(len, total)?;
+        let wanted = self.check_length(len, total)?.min(most);
         if wanted == 0 {
             return Ok(NOTHING);
         }
@@ -203,13 +222,13 @@ impl Cartridge {
 
     /// Writes blocks of `len` bytes from pieces in memory and in files, wherever one
     /// piece ends. What is in a file does not pass through this program where
-    /// the system copies between files by itself.
-    pub fn append(&mut self, len: u32, pieces: &[Piece<'_>]) -> Result<Appended> {
+    /// the system copies between files by itself. The first `most` blocks.
+    pub fn append(&mut self, len: u32, pieces: &[Piece<'_>], most: u64) -> Result<Appended> {
         let total = pieces
             .iter()
             .try_fold(0u64, |sum, p| sum.checked_add(p.len()))
             .ok_or_else(|| Error::usage("Pieces of more than 2^64 bytes").of(&*self.name))?;
-        let wanted = self.check_length(len, total)?;
+        let wanted = self.check_length(len, total)?.min(most);
         if wanted == 0 {
             return Ok(Appended {
                 wrote: NOTHING,
@@ -304,16 +323,6 @@ impl Cartridge {
     /// Makes the position the end of data.
     pub fn erase(&mut self) -> Result<()> {
         self.begin_writing()?;
-        self.sync()
-    }
-
-    /// Empties the cartridge and takes away what hosts wrote into its memory.
-    pub fn format(&mut self) -> Result<()> {
-        self.rewind();
-        self.begin_writing()?;
-        index::remove(&sidecar(&self.path, "idx"))?;
-        self.indexed = None;
-        self.change_facts(|f| f.attributes.clear())?;
         self.sync()
     }
 }

@@ -5,6 +5,7 @@ use super::refusal::{Answer, Refusal};
 use super::{Attentions, Cdb, Unit};
 use crate::error::Result;
 use crate::scsi::Sense;
+use crate::target::copy::{CopyDisk, CopyTape};
 use crate::target::lun::{Nexus, Reply, Request};
 use std::any::Any;
 use std::sync::Arc;
@@ -89,6 +90,16 @@ pub trait Device: Any + Send + Sync {
     /// Told once where unit attentions of this unit go, for those that a medium
     /// causes.
     fn installed(&self, _attentions: &Arc<Attentions>) {}
+
+    /// For the copy manager, when it is a disk.
+    fn copy_disk(&self) -> Option<&dyn CopyDisk> {
+        None
+    }
+
+    /// For the copy manager, when it is a tape.
+    fn copy_tape(&self) -> Option<&dyn CopyTape> {
+        None
+    }
 
     /// A session ended: what belongs to its nexus is given up.
     fn nexus_lost(&self, _nexus: &Nexus) {}

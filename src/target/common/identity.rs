@@ -2,6 +2,7 @@
 //! again, whatever path they come by.
 
 use super::cdb::text;
+use crate::target::copy::port_name;
 
 /// Vendor identification of every unit.
 pub const VENDOR: &str = "NTBAK";
@@ -74,6 +75,8 @@ impl Identity {
         // Relative target port 1 (binary), and the names of port and target
         // (SCSI name strings), all for iSCSI.
         designator(&mut out, 0x51, 0x94, &[0, 0, 0, 1]);
+        // Name of the port, for CSCD descriptors of type E0h.
+        designator(&mut out, 0x51, 0x93, &port_name(&self.target).to_be_bytes());
         designator(
             &mut out,
             0x53,
@@ -121,7 +124,7 @@ mod tests {
             at += 4 + usize::from(d[at + 3]);
         }
         assert_eq!(at, d.len());
-        assert_eq!(kinds, [0x03, 0x01, 0x14, 0x18, 0x28]);
+        assert_eq!(kinds, [0x03, 0x01, 0x14, 0x13, 0x18, 0x28]);
         assert_eq!(name_string("abc"), b"abc\0");
         assert_eq!(name_string("abcd"), b"abcd\0\0\0\0");
     }

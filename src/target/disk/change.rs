@@ -19,10 +19,11 @@ pub fn compare_and_write(job: &Job<'_>) -> Answer {
         return Err(invalid_field(13));
     }
     let bytes = job.bytes()?;
-    if bytes == 0 {
+    let data = job.request.data_out;
+    // No blocks, but data for some: a number that did not fit its byte.
+    if bytes == 0 && data.len() < 2 * job.disk.block_size as usize {
         return Ok(Reply::good());
     }
-    let data = job.request.data_out;
     if data.len() != 2 * bytes || job.request.expected_out != 2 * bytes {
         return Err(invalid_field(13));
     }
@@ -64,9 +65,13 @@ pub fn write_same(job: &Job<'_>) -> Answer {
     if job.cdb.bit(1, if long { 0x16 } else { 0x17 }) {
         return Err(invalid_field(1));
     }
-    let n = job.place.count;
+    // Zero means all that follow.
+    let n = match job.place.count {
+        0 => job.disk.blocks.saturating_sub(job.place.lba).max(1),
+        n => n,
+    };
     job.disk.range(job.place.lba, n)?;
-    if n == 0 || n > MAX_WRITE_SAME {
+    if n > MAX_WRITE_SAME {
         return Err(invalid_field(if long { 10 } else { 7 }));
     }
     let size = job.disk.block_size as usize;

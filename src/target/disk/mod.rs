@@ -289,6 +289,10 @@ impl Device for DiskUnit {
         self.cache.store(true, Ordering::Relaxed);
     }
 
+    fn copy_disk(&self) -> Option<&dyn crate::target::copy::CopyDisk> {
+        Some(self)
+    }
+
     fn flush(&self) -> Result<()> {
         if !self.backing.writable() {
             return Ok(());

@@ -34,7 +34,6 @@ pub fn vpd(disk: &DiskUnit, page: u8) -> Option<Vec<u8>> {
     match page {
         0xb0 => {
             let physical = 1 << disk.exponent;
-            field(4, 1, 1); // WSNZ: WRITE SAME of no blocks is refused
             field(5, 1, MAX_COMPARE.into());
             field(6, 2, physical.max(disk.grain_blocks()));
             field(8, 4, disk.max_blocks().into());

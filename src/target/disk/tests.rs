@@ -209,6 +209,9 @@ fn compare_and_write_and_orwrite() {
     assert_eq!(b.bad(&c, &[0; 2048]), (0xe, 0x1d00, Some(0)));
     assert_eq!(b.read(3, 2), vec![0x0f; 1024]);
     assert_eq!(b.bad(&c, &[0; 1024]).1, 0x2400);
+    c[13] = 0;
+    b.good(&c, &[]);
+    assert_eq!(b.bad(&c, &[0; 1024]).1, 0x2400);
     b.good(&c16(0x8b, 0, 3, 1), &[0xf0; 512]);
     assert_eq!(b.read(3, 2), [[0xff; 512], [0x0f; 512]].concat());
 }
@@ -261,7 +264,14 @@ fn thin_provisioning() {
         b.read(1024, 9),
         [vec![0x66; 4096], vec![0x55; 512]].concat()
     );
-    assert_eq!(b.bad(&c16(0x93, 0, 0, 0), &[0; 512]).1, 0x2400);
+    b.good(&c16(0x93, 0, 2040, 0), &[0x77; 512]);
+    assert_eq!(
+        b.read(2039, 9),
+        [vec![0x55; 512], vec![0x77; 4096]].concat()
+    );
+    assert_eq!(b.bad(&c16(0x93, 0, 2048, 0), &[0; 512]).1, 0x2100);
+    let huge = Bench::new(4 << 30, DiskOptions::default());
+    assert_eq!(huge.bad(&c16(0x93, 0, 0, 0), &[0; 512]).1, 0x2400);
     assert_eq!(b.bad(&c16(0x93, 0, 0, 1), &[0; 256]).1, 0x2400);
 }
 
