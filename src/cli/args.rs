@@ -2,7 +2,7 @@
 
 use super::exit::TABLE;
 use super::progress::When;
-use super::{cat, diff, extract, generate, image, info, ls, probe, restore, target, verify};
+use super::{cat, diff, extract, generate, image, info, ls, plan, probe, restore, target, verify};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// NTFS-aware, image-level backup: image, verify, browse and restore NTFS
@@ -47,6 +47,7 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Image(image::ImageArgs),
+    Plan(plan::PlanArgs),
     Restore(restore::RestoreArgs),
     Verify(verify::VerifyArgs),
     Info(info::InfoArgs),

@@ -26,6 +26,7 @@ mod image_tape;
 mod info;
 mod ls;
 mod out;
+mod plan;
 mod probe;
 mod progress;
 mod restore;
@@ -78,6 +79,7 @@ pub fn main() -> ExitCode {
 fn run(verb: &Verb, console: &Console) -> crate::error::Result<Exit> {
     match verb {
         Verb::Image(a) => image::run(a, console),
+        Verb::Plan(a) => plan::run(a, console),
         Verb::Restore(a) => restore::run(a, console),
         Verb::Verify(a) => verify::run(a, console),
         Verb::Info(a) => info::run(a, console),
