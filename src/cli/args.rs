@@ -2,7 +2,7 @@
 
 use super::exit::TABLE;
 use super::progress::When;
-use super::{cat, diff, extract, generate, image, info, ls, restore, target, verify};
+use super::{cat, diff, extract, generate, image, info, ls, restore, tape, target, verify};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// NTFS-aware, image-level backup: image, verify, browse and restore NTFS
@@ -55,6 +55,7 @@ pub enum Verb {
     Extract(extract::ExtractArgs),
     Diff(diff::DiffArgs),
     Target(target::TargetArgs),
+    Tape(tape::TapeArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
 }

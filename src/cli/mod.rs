@@ -29,6 +29,7 @@ mod progress;
 mod restore;
 mod signals;
 mod style;
+mod tape;
 mod target;
 mod text;
 mod values;
@@ -83,6 +84,7 @@ fn run(verb: &Verb, console: &Console) -> crate::error::Result<Exit> {
         Verb::Extract(a) => extract::run(a, console),
         Verb::Diff(a) => diff::run(a, console),
         Verb::Target(a) => target::run(a, console),
+        Verb::Tape(a) => tape::run(a, console),
         Verb::Generate(a) => generate::run(a, console),
     }
 }
