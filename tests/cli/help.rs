@@ -2,8 +2,8 @@
 
 use super::*;
 
-const VERBS: [&str; 8] = [
-    "image", "restore", "verify", "info", "ls", "cat", "extract", "diff",
+const VERBS: [&str; 9] = [
+    "image", "restore", "verify", "info", "ls", "cat", "extract", "diff", "tape",
 ];
 
 #[test]

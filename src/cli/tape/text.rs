@@ -203,6 +203,7 @@ pub fn set(s: &SetRecord, digests: u64) -> String {
     let state = match (s.complete, missing.as_slice()) {
         (Some(true), []) => "complete".into(),
         (Some(false), _) => "unfinished".into(),
+        (None, []) => "not known whether it ends".into(),
         (_, missing) => {
             let numbers: Vec<String> = missing.iter().map(u32::to_string).collect();
             format!("cartridge {} not seen yet", numbers.join(", "))
