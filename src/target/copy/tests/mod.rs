@@ -265,8 +265,11 @@ fn keys_are_registered_for_the_session() {
     let key = |old: u64, new: u64| [old.to_be_bytes(), new.to_be_bytes()].concat();
     let register = seg(0x14, false, 0, 1, &[&key(0, 77), &[0; 4]]);
     assert_eq!(
-        b.copy(&n, &list(1, 0, &cscds(&b), &[register.clone()], &[]))
-            .status,
+        b.copy(
+            &n,
+            &list(1, 0, &cscds(&b), std::slice::from_ref(&register), &[])
+        )
+        .status,
         Status::Good
     );
     let keys = b
