@@ -333,7 +333,11 @@ impl SetWriter {
         if let Some(p) = self.parts.last_mut() {
             (p.closed, p.continued) = (true, true);
         }
-        let sequence = self.parts.len() as u32 + 1;
+        let sequence = self
+            .parts
+            .last()
+            .map_or(0, PartMap::sequence)
+            .saturating_add(1);
         self.drive.unload()?;
         let wanted = Wanted::Blank {
             set: self.options.set,

@@ -123,12 +123,14 @@ impl TapeSource {
             .ok_or_else(|| behind(offset, self.len))
     }
 
-    /// Gives the drive back.
-    pub fn into_drive(self) -> Box<dyn Drive> {
-        self.state
-            .into_inner()
-            .unwrap_or_else(|e| e.into_inner())
-            .drive
+    /// Brings the last cartridge in, and gives back the drive and who changes
+    /// its cartridges.
+    pub fn into_writer(self) -> Result<(Box<dyn Drive>, Box<dyn Media>)> {
+        let mut state = self.state.into_inner().unwrap_or_else(|e| e.into_inner());
+        if let Some((&last, _)) = state.parts.last_key_value() {
+            state.mount(self.set, last)?;
+        }
+        Ok((state.drive, state.media))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
