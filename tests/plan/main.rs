@@ -3,6 +3,9 @@
 //! residue lost, every command ends empty.
 
 mod bench;
+mod command_line;
+#[path = "../common/mod.rs"]
+mod common;
 mod fixed;
 
 use bench::{Bench, Maker, cells_of, content, disk_of, read_stream, wanted};
