@@ -177,8 +177,8 @@ proptest! {
         let safe = place.index(blocks + 1) as u64;
         bench.tape().objects.truncate(safe as usize);
         bench.tape().position = safe as usize;
-        let mut plan = Backup::new(cells.iter().cloned(), Maker, &l, &g).unwrap().filemarks(1);
-        while let Some(c) = plan.next() {
+        let plan = Backup::new(cells.iter().cloned(), Maker, &l, &g).unwrap().filemarks(1);
+        for c in plan {
             let c = c.unwrap();
             if c.end() < safe * t || (c.end() == safe * t && c.blocks > 0 && c.filemarks + c.host_filemarks == 0) {
                 continue;
