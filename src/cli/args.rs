@@ -2,7 +2,9 @@
 
 use super::exit::TABLE;
 use super::progress::When;
-use super::{cat, diff, extract, generate, image, info, ls, plan, probe, restore, target, verify};
+use super::{
+    cat, diff, extract, generate, image, info, ls, plan, probe, restore, tape, target, verify,
+};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// NTFS-aware, image-level backup: image, verify, browse and restore NTFS
@@ -57,6 +59,7 @@ pub enum Verb {
     Diff(diff::DiffArgs),
     Probe(probe::ProbeArgs),
     Target(target::TargetArgs),
+    Tape(tape::TapeArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
 }

@@ -33,6 +33,7 @@ mod restore;
 mod restore_tape;
 mod signals;
 mod style;
+mod tape;
 mod target;
 mod text;
 mod values;
@@ -89,6 +90,7 @@ fn run(verb: &Verb, console: &Console) -> crate::error::Result<Exit> {
         Verb::Diff(a) => diff::run(a, console),
         Verb::Probe(a) => probe::run(a, console),
         Verb::Target(a) => target::run(a, console),
+        Verb::Tape(a) => tape::run(a, console),
         Verb::Generate(a) => generate::run(a, console),
     }
 }

@@ -36,7 +36,7 @@ fn libiscsi_lists_and_inquires() {
 }
 
 #[test]
-fn libiscsi_chap_with_both_digests() {
+fn libiscsi_logs_in_with_chap() {
     let mut c = config();
     c.chap = Some(ntbak::iscsi::chap::Credentials {
         user: "me".into(),

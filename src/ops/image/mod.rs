@@ -239,7 +239,8 @@ fn copy<W: Write>(
     })
 }
 
-fn new_id() -> Result<ArchiveId> {
+/// Random.
+pub(super) fn new_id() -> Result<ArchiveId> {
     let mut id = [0; 16];
     let mut at = 0;
     while at < id.len() {
