@@ -156,6 +156,9 @@ impl Model {
                 return Err(failed(0x260c, Field::in_segment(slot)));
             }
         }
+        if wanted == (Some(true), Some(true)) && source == destination {
+            return Err(failed(0x260c, Field::in_segment(6)));
+        }
         if let Some((_, Device::Tape(t))) = destination.and_then(|i| self.devices.get_mut(i)) {
             let moved = match segment.body {
                 Body::Filemarks { count, .. } => {
