@@ -5,11 +5,11 @@
 mod common;
 
 use ntbak::archive::{Archive, RegionKind, RegionView};
-use ntbak::device::{Identity, SharedSource, Source, SourceKind};
+use ntbak::device::{Identity, SharedSource, Source};
 use ntbak::disk::{TableKind, open_layout};
 use ntbak::observe::Silent;
 use ntbak::ops::extract::{ExtractOptions, extract};
-use ntbak::ops::image::{Destination, ImageOptions, PlanOptions, image, plan};
+use ntbak::ops::image::{Destination, PlanOptions, image, plan};
 use ntbak::units::RecordNo;
 use ntbak::volume::attr::{self, DATA};
 use ntbak::volume::listing::{Deleted, Row};
@@ -193,19 +193,7 @@ fn rows(name: &str, whole: &SharedSource, want: &Rows) -> Rows {
 
 /// The same rows out of an archive of the image.
 fn archived_rows(name: &str, whole: &SharedSource, want: &Rows) -> Rows {
-    let (bytes, sector_size) = (whole.len(), whole.sector_size());
-    let identity = Identity {
-        path: name.into(),
-        kind: SourceKind::File,
-        size: bytes,
-        sector_size,
-        physical_sector_size: None,
-        vendor: None,
-        model: None,
-        serial: None,
-        device: None,
-        partition: None,
-    };
+    let identity = Identity::file(name, whole.len(), whole.sector_size());
     let plan = match plan(whole.clone(), &identity, &PlanOptions::default(), &Silent) {
         Ok(plan) => plan,
         Err(e) => {
@@ -215,15 +203,7 @@ fn archived_rows(name: &str, whole: &SharedSource, want: &Rows) -> Rows {
     };
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.ntbak");
-    let options = ImageOptions {
-        level: 1,
-        threads: 2,
-        force: false,
-        resume: false,
-        verify: false,
-        hash: Vec::new(),
-        map: None,
-    };
+    let options = common::image_options();
     image(&plan, Destination::File(path.clone()), &options, &Silent).unwrap();
     let archive = Arc::new(Archive::open(common::PlainFile::open(&path)).unwrap());
     let bare = archive.disk().table == ntbak::archive::TableKind::None;

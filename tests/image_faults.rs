@@ -6,7 +6,7 @@ mod common;
 use ntbak::archive::{Archive, BLOCK, Forward, Kind, RegionView};
 use ntbak::device::{
     CountingSource, FaultySource, FileSource, Identity, MemorySink, RescueMap, RescueOptions,
-    SharedSource, Source, SourceKind, Status,
+    SharedSource, Source, Status,
 };
 use ntbak::error::{ErrorKind, Result};
 use ntbak::observe::{Observer, Silent, Warning};
@@ -25,35 +25,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-fn identity(bytes: u64, sector_size: u32) -> Identity {
-    Identity {
-        path: "test".into(),
-        kind: SourceKind::File,
-        size: bytes,
-        sector_size,
-        physical_sector_size: None,
-        vendor: None,
-        model: None,
-        serial: None,
-        device: None,
-        partition: None,
-    }
-}
-
-fn options() -> ImageOptions {
-    ImageOptions {
-        level: 1,
-        threads: 2,
-        force: false,
-        resume: false,
-        verify: false,
-        hash: Vec::new(),
-        map: None,
-    }
-}
-
 fn plan_of(source: SharedSource, options: &PlanOptions) -> ImagePlan {
-    let id = identity(source.len(), source.sector_size());
+    let id = Identity::file("test", source.len(), source.sector_size());
     plan(source, &id, options, &Silent).unwrap()
 }
 
@@ -142,7 +115,7 @@ fn bad_sectors_cost_themselves_only_and_name_their_files() {
     let how = ImageOptions {
         map: Some(map.clone()),
         verify: true,
-        ..options()
+        ..common::image_options()
     };
     let summary = image(&plan, Destination::File(archive.clone()), &how, &Silent).unwrap();
     assert_eq!(summary.totals.unreadable_bytes, 1024);
@@ -220,7 +193,13 @@ fn transient_errors_leave_no_trace() {
     let plan = plan_of(Arc::new(faulty), &PlanOptions::default());
     let dir = tempfile::tempdir().unwrap();
     let archive = dir.path().join("a");
-    let s = image(&plan, Destination::File(archive), &options(), &Silent).unwrap();
+    let s = image(
+        &plan,
+        Destination::File(archive),
+        &common::image_options(),
+        &Silent,
+    )
+    .unwrap();
     assert_eq!(s.totals.unreadable_bytes, 0);
 }
 
@@ -248,7 +227,7 @@ fn an_interrupted_run_goes_on_and_ends_the_same() {
     image(
         &plan_,
         Destination::File(whole.clone()),
-        &options(),
+        &common::image_options(),
         &Silent,
     )
     .unwrap();
@@ -261,7 +240,7 @@ fn an_interrupted_run_goes_on_and_ends_the_same() {
         let e = image(
             &plan_,
             Destination::File(path.clone()),
-            &options(),
+            &common::image_options(),
             &stopper,
         )
         .unwrap_err();
@@ -284,7 +263,7 @@ fn an_interrupted_run_goes_on_and_ends_the_same() {
         let resume = ImageOptions {
             resume: true,
             verify: true,
-            ..options()
+            ..common::image_options()
         };
         let s = image(&plan_, Destination::File(path.clone()), &resume, &Silent).unwrap();
         assert!(s.verified && s.resumed_bytes > 0 && path.exists() && !partial.exists());
@@ -303,7 +282,7 @@ fn a_changed_source_is_not_mixed_into_an_old_archive() {
     image(
         &plan_,
         Destination::File(path.clone()),
-        &options(),
+        &common::image_options(),
         &stopper,
     )
     .unwrap_err();
@@ -313,7 +292,7 @@ fn a_changed_source_is_not_mixed_into_an_old_archive() {
     changed[record + 0x58] ^= 1;
     let resume = ImageOptions {
         resume: true,
-        ..options()
+        ..common::image_options()
     };
     let other = plan_of(memory(&changed), &PlanOptions::default());
     let e = image(&other, Destination::File(path.clone()), &resume, &Silent).unwrap_err();
@@ -341,7 +320,7 @@ fn digests_of_the_whole_source() {
         let path = dir.path().join("a");
         let how = ImageOptions {
             hash: vec![HashKind::Sha256, HashKind::Md5],
-            ..options()
+            ..common::image_options()
         };
         let s = image(&plan_, Destination::File(path.clone()), &how, &Silent).unwrap();
         let want: String = Sha256::digest(&bytes)
@@ -367,7 +346,13 @@ fn free_clusters_of_a_used_target_stay_or_become_zero() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
-    image(&plan_, Destination::File(path.clone()), &options(), &Silent).unwrap();
+    image(
+        &plan_,
+        Destination::File(path.clone()),
+        &common::image_options(),
+        &Silent,
+    )
+    .unwrap();
     for zero_free in [false, true] {
         let o = RestoreOptions {
             zero_free,
@@ -395,7 +380,7 @@ fn targets_that_do_not_fit_are_refused() {
     image(
         &plan_of(memory(&bytes), &PlanOptions::default()),
         Destination::File(path.clone()),
-        &options(),
+        &common::image_options(),
         &Silent,
     )
     .unwrap();
@@ -427,7 +412,13 @@ fn skipped_files_read_as_zeros_and_are_listed() {
     assert!(skipped.iter().all(|s| s.bytes > 0));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
-    let s = image(&plan_, Destination::File(path.clone()), &options(), &Silent).unwrap();
+    let s = image(
+        &plan_,
+        Destination::File(path.clone()),
+        &common::image_options(),
+        &Silent,
+    )
+    .unwrap();
     assert_eq!(
         s.totals.skipped_bytes,
         skipped.iter().map(|s| s.bytes).sum::<u64>()
@@ -455,7 +446,13 @@ fn damage_matrix() {
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
-    image(&plan_, Destination::File(path.clone()), &options(), &Silent).unwrap();
+    image(
+        &plan_,
+        Destination::File(path.clone()),
+        &common::image_options(),
+        &Silent,
+    )
+    .unwrap();
     let archive = std::fs::read(&path).unwrap();
     let mut want = vec![0xEE; bytes.len()];
     for r in plan_.kept_ranges() {
@@ -593,7 +590,13 @@ fn damage_names_its_files() {
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
-    image(&plan_, Destination::File(path.clone()), &options(), &Silent).unwrap();
+    image(
+        &plan_,
+        Destination::File(path.clone()),
+        &common::image_options(),
+        &Silent,
+    )
+    .unwrap();
     let mut archive = std::fs::read(&path).unwrap();
     let volume = Volume::open(memory(&bytes)).unwrap();
     let cell = first_byte(&volume, "/dir/b") >> 20;
@@ -634,7 +637,13 @@ fn one_file_needs_few_bytes_of_a_large_archive() {
     );
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
-    image(&plan_, Destination::File(path.clone()), &options(), &Silent).unwrap();
+    image(
+        &plan_,
+        Destination::File(path.clone()),
+        &common::image_options(),
+        &Silent,
+    )
+    .unwrap();
     let counting = Arc::new(CountingSource::new(file(&path)));
     let shared: SharedSource = counting.clone();
     let archive = Arc::new(Archive::open(shared).unwrap());
@@ -668,7 +677,13 @@ fn forged_records_are_damage() {
     let plan_ = plan_of(memory(&bytes), &PlanOptions::default());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
-    image(&plan_, Destination::File(path.clone()), &options(), &Silent).unwrap();
+    image(
+        &plan_,
+        Destination::File(path.clone()),
+        &common::image_options(),
+        &Silent,
+    )
+    .unwrap();
     let archive = std::fs::read(&path).unwrap();
     let opened = Archive::open(memory(&archive)).unwrap();
     let chunks: Vec<_> = opened.index().entries.iter().filter(|e| !e.mft).collect();
@@ -712,7 +727,13 @@ fn an_archive_of_one_partition_touches_nothing_else() {
     let plan_ = plan_of(memory(&bytes), &o);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
-    image(&plan_, Destination::File(path.clone()), &options(), &Silent).unwrap();
+    image(
+        &plan_,
+        Destination::File(path.clone()),
+        &common::image_options(),
+        &Silent,
+    )
+    .unwrap();
     let disk = Archive::open(file(&path)).unwrap().disk().clone();
     let plan = RestorePlan::new(&disk, None).unwrap();
     assert_eq!((plan.regions.len(), plan.regions[0].1), (1, 0));
@@ -731,7 +752,7 @@ fn a_cut_off_disk_is_kept_as_far_as_it_is_there() {
         Destination::File(path.clone()),
         &ImageOptions {
             verify: true,
-            ..options()
+            ..common::image_options()
         },
         &Silent,
     )
@@ -744,7 +765,7 @@ fn a_cut_off_disk_is_kept_as_far_as_it_is_there() {
     }
     // Half a sector at the end is not dropped in silence.
     let odd: SharedSource = memory(&bytes[..3_000_321]);
-    let id = identity(odd.len(), 512);
+    let id = Identity::file("test", odd.len(), 512);
     let Err(e) = plan(odd, &id, &PlanOptions::default(), &Silent) else {
         panic!("an odd source was taken")
     };

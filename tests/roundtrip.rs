@@ -16,13 +16,8 @@ use std::sync::Arc;
 
 fn options() -> ImageOptions {
     ImageOptions {
-        level: 1,
-        threads: 2,
-        force: false,
-        resume: false,
         verify: true,
-        hash: Vec::new(),
-        map: None,
+        ..common::image_options()
     }
 }
 

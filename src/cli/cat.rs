@@ -7,6 +7,7 @@ use super::view::ViewArgs;
 use crate::error::{Error, Result};
 use crate::observe::Observer;
 use crate::ops::cat::{cat, open, open_record};
+use crate::ops::opened;
 use crate::volume::{Tree, VolumePath};
 use clap::Args;
 use std::ffi::OsString;
@@ -50,6 +51,7 @@ pub fn run(args: &CatArgs, console: &Console) -> Result<Exit> {
     };
     let partition = pick(&view, number)?;
     let volume = partition.volume()?;
+    opened::tell(&volume, console);
     let tree = Tree::new(&volume);
     let name = partition.source.name();
     let stream = match (by_record, &path) {

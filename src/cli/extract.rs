@@ -115,6 +115,7 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<Exit> {
         total.warnings += s.warnings;
         total.skipped += s.skipped;
         total.zeroed += s.zeroed;
+        total.damaged += s.damaged;
     }
     let time = started.elapsed();
     if console.json() {
@@ -149,8 +150,14 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<Exit> {
             count(total.skipped, "item")
         );
     }
+    if total.damaged > 0 {
+        text += &format!(
+            "Damaged: {} of the volume, names may be missing\n",
+            count(total.damaged, "structure")
+        );
+    }
     console.say(&text);
-    Ok(if total.skipped + total.zeroed > 0 {
+    Ok(if total.skipped + total.zeroed + total.damaged > 0 {
         Exit::Gaps
     } else {
         Exit::Done

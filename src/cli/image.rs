@@ -3,18 +3,21 @@
 use super::console::Console;
 use super::exit::{Exit, TABLE};
 use super::facts::{Facts, PartitionRow, Shape};
+use super::image_tape::{self, TapeChoice};
 use super::text::{bytes, count, duration, percent, rate, safe};
-use super::values;
+use super::values::{self, MoverChoice};
 use super::view::Opening;
 use crate::archive::partial_path;
 use crate::device::guard::System;
-use crate::device::{RescueOptions, open_source};
+use crate::device::{RescueOptions, SharedSource, SpillSource};
 use crate::error::{Error, Result};
 use crate::ops::image::{
     DEFAULT_LEVEL, Destination, HashKind, ImageOptions, ImagePlan, ImageSummary, PlanOptions, Skip,
     image, plan,
 };
 use crate::ops::pipeline::default_threads;
+use crate::ops::place::{Places, ReadPlace};
+use crate::tape::ScsiDrive;
 use crate::units::human_bytes;
 use clap::Args;
 use serde::Serialize;
@@ -23,6 +26,7 @@ use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Back up a volume or a disk into an archive
@@ -82,6 +86,15 @@ pub struct ImageArgs {
     /// Print the plan and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// To tape: who moves the data
+    #[arg(long, value_name = "WHO", value_enum, default_value_t)]
+    mover: MoverChoice,
+    /// To tape: write this name as the label of the cartridge, whatever is on it
+    #[arg(long, value_name = "NAME")]
+    label: Option<String>,
+    /// To tape: bytes of a block, when it is not 256K or what the copy manager takes
+    #[arg(long, value_name = "SIZE", value_parser = values::block)]
+    block: Option<u32>,
     /// Only this partition
     #[arg(long, value_name = "N", value_parser = values::partition)]
     partition: Option<u16>,
@@ -98,7 +111,24 @@ impl ImageArgs {
         self.dest.as_os_str() == "-" && !self.dry_run
     }
 
+    /// What goes with a tape only, and what does not go with one.
+    fn check_tape(&self, tape: bool) -> Result<()> {
+        let refuse = |what: &str| Err(Error::usage(what).of(self.dest.display().to_string()));
+        match tape {
+            false if self.label.is_some() || self.block.is_some() => {
+                refuse("--label and --block are for tapes")
+            }
+            false if self.mover == MoverChoice::CopyManager => {
+                refuse("A copy manager writes to a tape, not to a file")
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check(&self) -> Result<()> {
+        if is_unit(&self.dest) {
+            return Ok(());
+        }
         let pipe = self.dest.as_os_str() == "-";
         if self.to_pipe() && std::io::stdout().is_terminal() {
             return Err(Error::refused("An archive is not for a terminal")
@@ -183,6 +213,18 @@ impl ImageArgs {
         }
     }
 
+    fn image_options(&self) -> ImageOptions {
+        ImageOptions {
+            level: self.level,
+            threads: self.threads.unwrap_or_else(default_threads),
+            force: self.force,
+            resume: self.resume,
+            verify: self.verify,
+            hash: self.hashes(),
+            map: self.map.clone(),
+        }
+    }
+
     fn hashes(&self) -> Vec<HashKind> {
         let mut list = Vec::new();
         for h in &self.hash {
@@ -197,15 +239,32 @@ impl ImageArgs {
 /// Plans, tells the plan, executes it, tells what came of it.
 pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
     args.check()?;
-    let opened = open_source(&args.source, args.opening.options())?;
+    let mut places = Places::default();
+    let tape = places.is_tape(&args.dest)?;
+    args.check_tape(tape)?;
+    if is_unit(&args.dest) && !tape {
+        return Err(Error::usage("This is not a tape drive")
+            .of(args.dest.display().to_string())
+            .hint("an archive goes to a file, to - (standard output) or to a tape"));
+    }
+    let place = places.open(&args.source, args.opening.options())?;
+    let opened = &place.opened;
     for u in opened.usage.iter().filter(|u| u.writes()) {
         console.caution(
             "live",
             &format!("The source may change while it is read: {u}"),
         );
     }
-    let plan = plan(
-        opened.source,
+    let spill = match tape {
+        true => Some(Arc::new(SpillSource::new(opened.source.clone())?)),
+        false => None,
+    };
+    let source: SharedSource = match &spill {
+        Some(s) => s.clone(),
+        None => opened.source.clone(),
+    };
+    let mut plan = plan(
+        source,
         &opened.identity,
         &args.plan_options(console),
         console,
@@ -216,19 +275,14 @@ pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
         console.end_of_dry_run();
         return Ok(Exit::Done);
     }
+    if tape {
+        return to_tape(args, &mut plan, &mut places, &place, spill, console);
+    }
     let destination = match args.to_pipe() {
         false => Destination::File(args.dest.clone()),
         true => Destination::Pipe(Box::new(stdout()?)),
     };
-    let options = ImageOptions {
-        level: args.level,
-        threads: args.threads.unwrap_or_else(default_threads),
-        force: args.force,
-        resume: args.resume,
-        verify: args.verify,
-        hash: args.hashes(),
-        map: args.map.clone(),
-    };
+    let options = args.image_options();
     let started = Instant::now();
     let summary = image(&plan, destination, &options, console)?;
     tell_summary(args, &plan, &summary, started.elapsed(), console);
@@ -237,6 +291,36 @@ pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
     } else {
         Exit::Gaps
     })
+}
+
+fn to_tape(
+    args: &ImageArgs,
+    plan: &mut ImagePlan,
+    places: &mut Places,
+    place: &ReadPlace,
+    spill: Option<Arc<SpillSource>>,
+    console: &Console,
+) -> Result<Exit> {
+    let dest = args.dest.display().to_string();
+    let drive = ScsiDrive::open(places.unit(&dest)?.unit)?;
+    let engine = image_tape::engine(places, &args.source, place, &drive, args.mover, console)?;
+    let choice = TapeChoice {
+        label: args.label.clone(),
+        block_bytes: args.block,
+    };
+    let options = args.image_options();
+    let summary = image_tape::run(
+        plan, &choice, drive, engine, spill, places, &options, console,
+    )?;
+    Ok(match summary.image.unreadable.is_empty() {
+        true => Exit::Done,
+        false => Exit::Gaps,
+    })
+}
+
+/// True for what names a logical unit: it is not looked at as a file.
+fn is_unit(path: &Path) -> bool {
+    path.to_str().is_some_and(crate::ops::unit::is_unit)
 }
 
 /// Standard output without the buffer that splits at line feeds.

@@ -100,7 +100,7 @@ pub fn run(args: &LsArgs, console: &Console) -> Result<Exit> {
             "damage",
             &format!(
                 "{}: files may be missing from the list",
-                count(damaged, "damaged record or attribute")
+                count(damaged, "damaged structure")
             ),
         );
     }

@@ -4,14 +4,16 @@ use super::console::Console;
 use super::damage;
 use super::exit::{Exit, TABLE};
 use super::facts::PartitionRow;
+use super::restore_tape;
 use super::text::{bytes, duration, rate, safe};
-use super::values;
+use super::values::{self, MoverChoice};
 use crate::archive::{Archive, DiskInfo, Forward, Head, Input, Pipe, partial_path};
 use crate::device::guard::System;
-use crate::device::{BlockSink, FileSink, FileSinkOptions, OpenOptions, Sink, open_source};
+use crate::device::{BlockSink, FileSink, FileSinkOptions, OpenOptions, Sink};
 use crate::error::{Error, Result};
 use crate::ops::damage::name_files;
 use crate::ops::pipeline::default_threads;
+use crate::ops::place::Places;
 use crate::ops::restore::{
     RestoreOptions, RestorePlan, RestoreSummary, refuse_incomplete, restore,
 };
@@ -44,33 +46,36 @@ Examples:
 {TABLE}"))]
 pub struct RestoreArgs {
     /// Archive to read, or - for standard input
-    archive: PathBuf,
+    pub(super) archive: PathBuf,
     /// Block device, or image file to make
-    target: PathBuf,
+    pub(super) target: PathBuf,
     /// Only this partition, to the beginning of TARGET
     #[arg(long, value_name = "N", value_parser = values::partition)]
-    partition: Option<u16>,
+    pub(super) partition: Option<u16>,
     /// Write zeros to everything that the archive does not hold
     #[arg(long)]
-    zero_free: bool,
+    pub(super) zero_free: bool,
     /// Restore what is there of a damaged or incomplete archive
     #[arg(long)]
-    partial: bool,
+    pub(super) partial: bool,
     /// Overwrite the block device TARGET
     #[arg(long)]
-    yes: bool,
+    pub(super) yes: bool,
     /// Read everything back from TARGET afterwards and compare it
     #[arg(long)]
-    verify: bool,
+    pub(super) verify: bool,
     /// Replace an existing file TARGET
     #[arg(long)]
-    force: bool,
+    pub(super) force: bool,
+    /// From tape to a SCSI disk: who moves the data
+    #[arg(long, value_name = "WHO", value_enum, default_value_t)]
+    pub(super) mover: MoverChoice,
     /// Print the plan and write nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Workers; as many as there are processors when not given
     #[arg(long, value_name = "N", value_parser = values::threads)]
-    threads: Option<usize>,
+    pub(super) threads: Option<usize>,
 }
 
 /// Checks everything that can be checked before the target is touched, then
@@ -100,18 +105,27 @@ pub fn run(args: &RestoreArgs, console: &Console) -> Result<Exit> {
         live: true,
         ..OpenOptions::default()
     };
-    let source = open_source(&args.archive, options)?.source;
+    let mut places = Places::default();
+    let place = places.open(&args.archive, options)?;
+    let source = place.opened.source.clone();
     let archive = Arc::new(Archive::open(source.clone())?);
     for note in archive.notes() {
         console.caution("archive", note);
     }
     let system = System::read()?;
-    system.check_distinct(&args.archive, &args.target)?;
-    if !is_device(&args.target) {
-        system.check_distinct(&args.archive, &made_as(&args.target))?;
+    if !is_unit(&args.archive) && !is_unit(&args.target) {
+        system.check_distinct(&args.archive, &args.target)?;
+        if !is_device(&args.target) {
+            system.check_distinct(&args.archive, &made_as(&args.target))?;
+        }
     }
     refuse_incomplete(archive.head(), archive.is_complete(), args.partial)
         .map_err(|e| e.of(args.archive.display().to_string()))?;
+    if let Some(tape) = &place.tape
+        && let Some(exit) = restore_tape::run(args, &mut places, tape, &archive, console)?
+    {
+        return Ok(exit);
+    }
     let mut reader = StreamReader::new(Forward::new(source, 0));
     // Copies replace what is damaged here.
     reader
@@ -137,7 +151,7 @@ fn go<R: Input + Send>(
 ) -> Result<Exit> {
     let plan = RestorePlan::new(disk, args.partition)
         .map_err(|e| e.of(args.archive.display().to_string()))?;
-    let device = is_device(&args.target);
+    let device = is_device(&args.target) || is_unit(&args.target);
     if !device && values::is_for_devices(&args.target) && !args.target.exists() {
         // A slip of the pen must not fill the memory behind /dev with an image.
         return Err(Error::not_found("There is no such device")
@@ -145,7 +159,9 @@ fn go<R: Input + Send>(
             .hint("lsblk lists the disks and partitions"));
     }
     let system = System::read()?;
-    system.check_target(&args.target)?;
+    if !is_unit(&args.target) {
+        system.check_target(&args.target)?;
+    }
     if !device {
         system.check_target(&made_as(&args.target))?;
     }
@@ -153,7 +169,7 @@ fn go<R: Input + Send>(
     if args.dry_run {
         match device {
             // As the real run opens it; nothing is written.
-            true => plan.fits(&BlockSink::open(&args.target)?)?,
+            true => plan.fits(&*open_device(args)?)?,
             false => fits_file(args)?,
         }
         console.end_of_dry_run();
@@ -174,8 +190,8 @@ fn go<R: Input + Send>(
     };
     let started = Instant::now();
     let (mut summary, left) = if device {
-        let sink = BlockSink::open(&args.target)?;
-        (write(reader, &plan, &sink, &options, console)?, None)
+        let sink = open_device(args)?;
+        (write(reader, &plan, &*sink, &options, console)?, None)
     } else {
         let how = FileSinkOptions {
             force: args.force,
@@ -233,6 +249,19 @@ fn fits_file(args: &RestoreArgs) -> Result<()> {
     }
 }
 
+/// A block device, or the disk behind a logical unit.
+fn open_device(args: &RestoreArgs) -> Result<Box<dyn Sink>> {
+    match args.target.to_str().filter(|_| is_unit(&args.target)) {
+        Some(text) => Ok(Box::new(Places::default().disk_to_write(text)?.0)),
+        None => Ok(Box::new(BlockSink::open(&args.target)?)),
+    }
+}
+
+/// True for what names a logical unit: it is not looked at as a file.
+pub(super) fn is_unit(path: &Path) -> bool {
+    path.to_str().is_some_and(crate::ops::unit::is_unit)
+}
+
 fn is_device(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.file_type().is_block_device())
 }
@@ -258,7 +287,13 @@ struct PlanRow<'a> {
     dry_run: bool,
 }
 
-fn tell_plan(args: &RestoreArgs, plan: &RestorePlan, head: &Head, device: bool, console: &Console) {
+pub(super) fn tell_plan(
+    args: &RestoreArgs,
+    plan: &RestorePlan,
+    head: &Head,
+    device: bool,
+    console: &Console,
+) {
     let row = PlanRow {
         archive: args.archive.display().to_string(),
         id: &head.id,

@@ -101,3 +101,29 @@ mod tests {
         assert!(skip("all").is_err() && hash("sha1").is_err());
     }
 }
+
+/// Who moves the data between disk and tape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum MoverChoice {
+    /// The copy manager if there is one that can, else this machine
+    #[default]
+    Auto,
+    /// The copy manager, or nobody
+    CopyManager,
+    /// This machine
+    Host,
+}
+
+/// Bytes of a tape block.
+pub fn block(text: &str) -> Result<u32, String> {
+    let n = size(text)?;
+    u32::try_from(n)
+        .ok()
+        .filter(|n| *n > 0 && n.is_multiple_of(4096) && *n <= crate::tape::MAX_BLOCK)
+        .ok_or_else(|| {
+            format!(
+                "expected a multiple of 4096 up to {}",
+                crate::tape::MAX_BLOCK
+            )
+        })
+}

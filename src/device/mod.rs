@@ -13,6 +13,7 @@ mod posix;
 mod ranges;
 mod rescue;
 mod sink;
+mod spill;
 mod window;
 
 pub use block::BlockSource;
@@ -24,6 +25,7 @@ pub use open::{Identity, OpenOptions, OpenedSource, SourceKind, open_source};
 pub use ranges::RangeSet;
 pub use rescue::{BadMap, RescueOptions, RescueSource};
 pub use sink::{BlockSink, FileSink, FileSinkOptions, MemorySink};
+pub use spill::SpillSource;
 pub use window::Window;
 
 use crate::error::Result;

@@ -64,6 +64,24 @@ pub struct Identity {
     pub partition: Option<u32>,
 }
 
+impl Identity {
+    /// Of something about which no more is known than of a regular file.
+    pub fn file(path: impl Into<String>, size: u64, sector_size: u32) -> Self {
+        Self {
+            path: path.into(),
+            kind: SourceKind::File,
+            size,
+            sector_size,
+            physical_sector_size: None,
+            vendor: None,
+            model: None,
+            serial: None,
+            device: None,
+            partition: None,
+        }
+    }
+}
+
 /// An open source with what is known about it.
 pub struct OpenedSource {
     /// Its bytes.
@@ -123,18 +141,7 @@ pub fn open_source(path: &Path, options: OpenOptions) -> Result<OpenedSource> {
     let system = System::read()?;
     let usage = system.check_source(path, options.live)?;
     let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let mut identity = Identity {
-        path: full.display().to_string(),
-        kind: SourceKind::File,
-        size: 0,
-        sector_size: 512,
-        physical_sector_size: None,
-        vendor: None,
-        model: None,
-        serial: None,
-        device: None,
-        partition: None,
-    };
+    let mut identity = Identity::file(full.display().to_string(), 0, 512);
     let source: SharedSource = if kind.is_block_device() {
         let s = BlockSource::open(path)?;
         let facts = disk_facts(Path::new("/sys"), s.device());

@@ -3,6 +3,7 @@
 //! the same file of the same volume counts as renamed. Content is compared by
 //! digest unless only metadata is asked for.
 
+use super::opened;
 use crate::error::{Error, Result};
 use crate::observe::Observer;
 use crate::units::{FileRef, RecordNo};
@@ -455,6 +456,7 @@ fn rows(
     observer: &dyn Observer,
     mut each: impl FnMut(&Row<'_>) -> Result<()>,
 ) -> Result<u64> {
+    let told = opened::tell(tree.volume(), observer);
     observer.begin("list", Some(tree.volume().mft().record_count));
     let listing = Listing::scan(
         tree.volume(),
@@ -471,7 +473,7 @@ fn rows(
             result = each(row);
         }
     });
-    result.map(|()| listing.faults)
+    result.map(|()| listing.bad.count.max(told))
 }
 
 fn path_key(row: &Row<'_>) -> u128 {

@@ -1,6 +1,7 @@
 //! A copy manager: found, asked what it can do, and put to work.
 
-use crate::copy::{Address, Cscd, Limits, Refusal};
+use super::unit;
+use crate::copy::{Cscd, Limits, Refusal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
 use crate::scsi::{Designator, Failure, Sense, SenseKey, Unit};
@@ -89,21 +90,16 @@ impl Engine {
     /// Looks for a copy manager at the tape, then at the disk. The error says
     /// of each why it cannot.
     pub fn find(disk: &Unit, tape: &Unit, disk_block: u32, way: Way) -> Result<Engine> {
-        let address = |unit: &Unit| -> Result<Address> {
+        let designator = |unit: &Unit| {
             let all = unit.designators()?;
-            let d = Designator::for_cscd(&all).ok_or_else(|| {
+            Designator::for_cscd(&all).cloned().ok_or_else(|| {
                 Error::unsupported("The unit has no designator by which a copy manager finds it")
                     .of(unit.name())
-            })?;
-            Ok(Address::Identification {
-                code_set: d.code_set,
-                kind: d.kind,
-                designator: d.value.clone(),
             })
         };
         let cscds = [
-            Cscd::disk(address(disk)?, disk_block),
-            Cscd::tape(address(tape)?),
+            unit::disk_cscd(&designator(disk)?, disk_block),
+            unit::tape_cscd(&designator(tape)?),
         ];
         let mut reasons = Vec::new();
         for manager in [tape, disk] {
@@ -124,20 +120,8 @@ impl Engine {
     }
 
     fn at(manager: &Unit, cscds: &[Cscd; 2], disk_block: u32, way: Way) -> Result<Engine> {
-        let limits = match manager.operating_parameters() {
-            Ok(p) => limits(&p),
-            Err(e) => {
-                return Err(match manager.speaks_old_copy_dialect() {
-                    Ok(true) => Error::unsupported(
-                        "it speaks the dialect of T10/99-143r1, which is not supported",
-                    ),
-                    _ => Error::unsupported(match Failure::sense_behind(&e) {
-                        Some(s) if s.is_not_supported() => "it has no copy manager".to_string(),
-                        _ => e.to_string(),
-                    }),
-                });
-            }
-        };
+        let limits = unit::copy_limits(manager)?
+            .ok_or_else(|| Error::unsupported("it has no copy manager"))?;
         match way {
             Way::Backup => limits.check_backup(u64::from(disk_block))?,
             Way::Restore => limits.check_restore(u64::from(disk_block))?,
@@ -219,28 +203,5 @@ impl Engine {
             Err(_) if observer.cancelled() => Err(Error::interrupted().into()),
             Err(e) => Err(e.into()),
         }
-    }
-}
-
-/// What a copy manager announces, as the planner takes it.
-pub fn limits(p: &crate::scsi::OperatingParameters) -> Limits {
-    let mut codes = p.codes.clone();
-    codes.sort_unstable();
-    Limits {
-        codes,
-        cscds: u32::from(p.max_cscds),
-        segments: u32::from(p.max_segments),
-        list_bytes: u64::from(p.max_list_len),
-        segment_bytes: u64::from(p.max_segment_len),
-        command_bytes: 0,
-        inline_bytes: u64::from(p.max_inline_len),
-        held_bytes: u64::from(p.held_data_limit),
-        stream_transfer: u64::from(p.max_stream_transfer),
-        data_granularity: p.data_granularity,
-        inline_granularity: p.inline_granularity,
-        held_granularity: p.held_granularity,
-        concurrent: p.max_concurrent,
-        total_concurrent: p.total_concurrent,
-        no_list_id: p.no_list_id,
     }
 }

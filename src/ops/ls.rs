@@ -1,15 +1,20 @@
 //! `ls`: what is on a volume, as text or as JSON lines.
 
+use super::opened;
 use crate::error::{Error, Result};
 use crate::observe::{Observer, warning};
 use crate::units::RecordNo;
+use crate::volume::Finding;
 use crate::volume::listing::{Deleted, Listing, Row, file_rows};
-use crate::volume::names::{push_escaped, push_escaped_path};
+use crate::volume::names::{Escaped, push_escaped, push_escaped_path};
 use crate::volume::path::VolumePath;
 use crate::volume::reparse::tag_name;
 use crate::volume::tree::{DirList, Found, ROOT, Tree};
 use std::io::Write;
 use std::sync::Arc;
+
+/// Damaged records that are named; all are counted.
+const NAMED: usize = 20;
 
 /// What to list, and how.
 #[derive(Clone, Debug, Default)]
@@ -56,11 +61,8 @@ pub fn ls(
         LsTarget::Record(n) => return one(tree, *n, options, &mut out),
     };
     let orphan = tree.is_orphan(&found);
-    if !orphan {
-        let record = tree.volume().record(found.file.record)?;
-        if found.stream.is_some() || !record.view().is_directory() {
-            return file(tree, &found, options, &mut out);
-        }
+    if !orphan && (found.stream.is_some() || !tree.is_directory(found.file.record)?) {
+        return file(tree, &found, options, &mut out);
     }
     if options.recursive || options.deleted != Deleted::Hide {
         return all(tree, &found, options, observer, out);
@@ -72,7 +74,9 @@ pub fn ls(
         },
         false => tree.list(found.file.record)?,
     };
-    let mut summary = LsSummary::default();
+    let mut summary = LsSummary {
+        damaged: opened::tell(tree.volume(), observer),
+    };
     if let Some(finding) = &list.damage {
         summary.damaged += 1;
         observer.warn(warning("index", finding.to_string()));
@@ -86,24 +90,31 @@ pub fn ls(
         if observer.cancelled() {
             return Err(Error::interrupted());
         }
-        match tree.volume().file(entry.file.record) {
-            Ok(file) if file.base().view().sequence() == entry.file.sequence => {
+        let (code, why) = match tree.volume().file(entry.file.record) {
+            Err(e) => ("bad-record", e.to_string()),
+            Ok(file) if file.base().view().sequence() != entry.file.sequence => {
+                ("bad-record", "its file is another one now".to_owned())
+            }
+            Ok(file) if !file.base().view().in_use() => {
+                ("bad-record", "its file is deleted".to_owned())
+            }
+            // `ls -R` goes by the file records: it shows the file there.
+            Ok(file) if !orphan && tree.is_elsewhere(&file, found.file, &entry.name) => {
+                let own = tree.path_of(entry.file.record);
+                let own = own.map_or_else(|e| e.to_string(), |p| Escaped(&p).to_string());
+                let what = "left out, the index is wrong: by its file record it is";
+                ("index", format!("{what} {own}"))
+            }
+            Ok(file) => {
                 file_rows(&file, &dir, &entry.name, |row| {
                     line(row, options, false, &mut text)
                 });
+                continue;
             }
-            other => {
-                summary.damaged += 1;
-                let mut shown = Vec::new();
-                push_escaped(&[&dir[..], &entry.name].concat(), &mut shown);
-                let why = match other {
-                    Ok(_) => "its file is another one now".to_owned(),
-                    Err(e) => e.to_string(),
-                };
-                let shown = String::from_utf8_lossy(&shown);
-                observer.warn(warning("bad-record", format!("{shown}: {why}")));
-            }
-        }
+        };
+        summary.damaged += 1;
+        let path = [&dir[..], &entry.name].concat();
+        observer.warn(warning(code, format!("{}: {why}", Escaped(&path))));
         if text.len() > 1 << 16 {
             out(&text)?;
             text.clear();
@@ -126,11 +137,25 @@ fn all(
     observer.begin("list", Some(total));
     let listing = Listing::scan(tree.volume(), tree.upcase(), top, options.deleted, observer);
     observer.end();
-    let listing = if orphan {
-        listing?
-    } else {
-        listing?.below(&found.path)
+    let mut listing = listing?;
+    if !orphan {
+        listing = listing.below(&found.path);
+    }
+    // A copy of record 0 was told; the scan has met the damaged one itself.
+    let told = opened::tell(tree.volume(), observer);
+    let (mut bad, mut damaged) = (listing.bad.list.iter().peekable(), listing.bad.count);
+    damaged += match bad.next_if(|b| told > 0 && b.record.0 == 0) {
+        Some(_) => told - 1,
+        None => told,
     };
+    for bad in bad.take(NAMED) {
+        let message = format!("File record {}: {}", bad.record, bad.why);
+        let finding = Finding {
+            offset: bad.offset,
+            ..Finding::new("bad-record", message)
+        };
+        observer.warn(warning("bad-record", finding.to_string()));
+    }
     let mut dir = found.path.clone();
     if dir != b"/" {
         dir.push(b'/');
@@ -150,9 +175,7 @@ fn all(
         }
     };
     listing.write(row, out)?;
-    Ok(LsSummary {
-        damaged: listing.faults,
-    })
+    Ok(LsSummary { damaged })
 }
 
 /// A file, or one of its streams, that a path names.

@@ -1,7 +1,8 @@
 //! Whatever a path names, seen as volumes: an image, a device, an archive.
 
+use super::place::Places;
 use crate::archive::{Archive, RegionKind, RegionView, TableKind};
-use crate::device::{Identity, OpenOptions, SharedSource, Window, open_source};
+use crate::device::{Identity, OpenOptions, SharedSource, Window};
 use crate::disk::{TableKind as Table, open_layout};
 use crate::error::{Error, Result};
 use crate::volume::Volume;
@@ -65,7 +66,7 @@ impl View {
     /// Opens a path for reading. `mapped` maps a regular file into memory:
     /// quicker, and only for media that are not failing.
     pub fn open(path: &Path, options: OpenOptions) -> Result<View> {
-        let opened = open_source(path, options)?;
+        let opened = Places::default().open(path, options)?.opened;
         if Archive::recognise(&opened.source) {
             Self::of_archive(opened.source, opened.identity)
         } else {

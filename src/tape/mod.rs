@@ -3,6 +3,7 @@
 
 pub mod cartridge;
 mod drive;
+mod inventory;
 mod label;
 mod media;
 mod memory;
@@ -12,6 +13,7 @@ mod set;
 mod source;
 
 pub use drive::{Capacity, Drive, DriveInfo, Position, Read, Room, Written};
+pub use inventory::{Digests, Inventory, Listing, SetFacts, SetRecord};
 pub use label::{Id, LABEL_BYTES, Label, LabelKind, MAX_BLOCK, SetPart};
 pub use media::{Media, NoChange, Wanted};
 pub use memory::{Cartridge, MemoryDrive};

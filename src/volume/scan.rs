@@ -14,12 +14,15 @@ use crate::error::{Error, Result};
 use crate::observe::Observer;
 use crate::units::RecordNo;
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 /// Bytes of a batch.
 const BATCH: u64 = 1 << 20;
+/// The records up to this one, `$UpCase`, are in use on every volume.
+const LAST_SURE: RecordNo = RecordNo(10);
 
 /// Why a record cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,15 @@ pub enum BadWhy {
     Unreadable,
     /// Its bytes break a rule.
     Fault(Fault),
+}
+
+impl fmt::Display for BadWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable => f.write_str("Cannot be read"),
+            Self::Fault(fault) => fault.fmt(f),
+        }
+    }
 }
 
 /// One record, as a scan meets it.
@@ -205,6 +217,7 @@ impl Volume {
         let view = apply_fixups(raw).and_then(|()| RecordView::new(raw, n));
         match view {
             Ok(view) => each(Scanned::Record(view)),
+            Err(fault) if n <= LAST_SURE => self.bad(n, BadWhy::Fault(fault), each),
             Err(_) if raw.iter().all(|&b| b == 0) => each(Scanned::Free(n)),
             // Torn, but it says of itself that nobody uses it.
             Err(fault) if fault.kind == FaultKind::FixupMismatch && raw[0x16] & 1 == 0 => {

@@ -148,6 +148,9 @@ impl RecordCounts {
     }
 }
 
+/// What is wrong with a place for a record that `$MFT::$BITMAP` alone knows.
+pub(crate) const NO_RECORD: &str = "Found no record, but the bitmap of the MFT calls it used";
+
 /// A damaged record or attribute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadRecord {

@@ -6,9 +6,9 @@ use super::bitmap::{ClusterBitmap, MarkedRecords};
 use super::fault::{Fault, FaultKind};
 use super::open::Volume;
 use super::record::RecordView;
-use super::scan::{BadWhy, Scanned};
+use super::scan::Scanned;
 use super::usage::{
-    BadList, BadRecord, RangeList, RecordCounts, RecordList, TypeUse, Usage, UsageReport,
+    BadList, BadRecord, NO_RECORD, RangeList, RecordCounts, RecordList, TypeUse, Usage, UsageReport,
 };
 use crate::error::Result;
 use crate::observe::Observer;
@@ -178,7 +178,7 @@ impl<'v> Batch<'v> {
                 self.bad_records.push(|| BadRecord {
                     record: number,
                     offset: self.volume.record_offset(number),
-                    why: "Found no record, but the bitmap of the MFT calls it used".to_owned(),
+                    why: NO_RECORD.to_owned(),
                 });
             }
             Scanned::Record(_) | Scanned::Free(_) => {
@@ -200,10 +200,7 @@ impl<'v> Batch<'v> {
                 self.bad_records.push(|| BadRecord {
                     record: number,
                     offset,
-                    why: match why {
-                        BadWhy::Unreadable => "Cannot be read".to_owned(),
-                        BadWhy::Fault(fault) => fault.to_string(),
-                    },
+                    why: why.to_string(),
                 });
             }
         }

@@ -5,6 +5,7 @@
 
 use ntbak::device::{SharedSource, Source};
 use ntbak::error::{Error, ErrorKind, Result};
+use ntbak::ops::image::ImageOptions;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -82,6 +83,19 @@ impl Source for Memory {
     }
     fn as_memory(&self) -> Option<&[u8]> {
         (self.mapped && self.broken.is_empty()).then_some(&self.bytes)
+    }
+}
+
+/// How tests make archives: quickly.
+pub fn image_options() -> ImageOptions {
+    ImageOptions {
+        level: 1,
+        threads: 2,
+        force: false,
+        resume: false,
+        verify: false,
+        hash: Vec::new(),
+        map: None,
     }
 }
 

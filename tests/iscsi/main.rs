@@ -2,6 +2,7 @@
 //! people's tools against our target, where they are installed.
 
 mod hostile;
+mod tgt;
 mod tools;
 mod toy;
 
@@ -282,20 +283,26 @@ fn task_management_ends_what_takes_long() {
 #[test]
 fn a_lost_connection_is_made_again_and_writes_are_not_repeated() {
     let (server, toy) = serve(config(), Toy::new(1, 1 << 20));
-    let unit = open(&server);
+    let wire = hostile::Wire::to(&server);
+    let mut url = place(&server);
+    url.port = wire.address.port();
+    let unit = Initiator::open(&url, &Options::default()).unwrap();
     write(&unit, 0, &pattern(BLOCK, 3));
     std::thread::scope(|s| {
         let held = s.spawn(|| send(&unit, &[HOLD, 0, 0, 0, 0, 0], Data::None));
         toy.await_held(1);
-        // The same initiator and session id again: the old connection goes.
-        hostile::reinstate(&server, &unit);
+        wire.cut();
         let e = held.join().unwrap().unwrap_err();
         assert!(e.to_string().contains("was outstanding"), "{e}");
         assert!(e.advice().is_some());
     });
+    // Nothing was outstanding at this cut: the next command finds out by itself.
+    assert_eq!(read(&unit, 0, 1), pattern(BLOCK, 3));
+    wire.cut();
     assert_eq!(read(&unit, 0, 1), pattern(BLOCK, 3));
     assert_eq!(toy.writes.lock().unwrap().len(), 1);
-    assert!(toy.began.load(Ordering::SeqCst) >= 2);
+    assert_eq!(toy.began.load(Ordering::SeqCst), 3);
+    assert_eq!(*toy.held.lock().unwrap(), 0);
 }
 
 #[test]

@@ -1,11 +1,17 @@
-//! `target`: serves disks over iSCSI until it is told to end.
+//! `target`: serves disks, tape drives and a changer over iSCSI, with a copy
+//! manager behind them, until it is told to end.
 
 mod units;
 
 use super::console::Console;
 use super::exit::{Exit, TABLE};
+use crate::copy::profile::DEFAULT;
 use crate::error::{Error, Result};
 use crate::iscsi::chap::Credentials;
+use crate::tape::cartridge::Cartridge;
+use crate::target::changer::Changer;
+use crate::target::common::Identity;
+use crate::target::tape::TapeDrive;
 use crate::target::{
     CopyManager, CopyProfile, Device, DiskUnit, Server, ServerConfig, Unit, UnitSet,
 };
@@ -20,16 +26,17 @@ use units::{Kind, UnitArgs, UnitSpec};
 /// Shortest secret that other initiators take, in bytes (RFC 7143).
 const SHORTEST_SECRET: usize = 12;
 
-/// Serve disk units over iSCSI
+/// Serve disks, tape drives and a medium changer over iSCSI
 ///
-/// The units are numbered from LUN 0 in the order of the options. The address
+/// A copy manager stands behind them: EXTENDED COPY moves data between them. The units are numbered from LUN 0 in the order of the options. The address
 /// of each is printed when it can be used. An interrupt ends the service when
 /// everything that was written is on the medium.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Examples:
-  ntbak target --disk system=disk.img
+  ntbak target --disk system=disk.img --tape drive=cartridge.tap,size=100G
   ntbak target --disk data=/dev/sdb,ro --listen 0.0.0.0 --chap backup:averylongsecret
+  ntbak target --disk a=a.img --tape t --changer c=cartridges,slots=4,size=10G
   ntbak target --disk a=a.img --disk b=b.img,block=4096 --listen 127.0.0.1:0 --json
 
 {TABLE}"))]
@@ -50,7 +57,7 @@ pub struct TargetArgs {
     ///
     /// A profile such as full-ntbak, router-spc2 or tiny; behind it faults such as
     /// fail=segment:3@65536:source, busy=1 or late-status=500 (docs/copy.md).
-    #[arg(long, value_name = "NAME[,FAULT]", default_value = crate::copy::profile::DEFAULT)]
+    #[arg(long, value_name = "NAME[,FAULT]", default_value = DEFAULT)]
     profile: String,
 }
 
@@ -133,11 +140,9 @@ pub fn run(args: &TargetArgs, console: &Console) -> Result<Exit> {
             Error::usage("There is no unit to serve").hint("give at least one --disk NAME=FILE")
         );
     }
-    let devices = specs
-        .iter()
-        .map(|s| Ok((s.name.clone(), open(s)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let copies = Arc::new(CopyManager::new(CopyProfile::parse(&args.profile)?));
+    let profile = CopyProfile::parse(&args.profile)?;
+    let devices = open(args, console)?;
+    let copies = Arc::new(CopyManager::new(profile));
     let units = Arc::new(UnitSet::new(&args.name, devices, Some(copies))?);
     let mut config = ServerConfig::new(with_port(&args.listen), &*args.name);
     config.chap.clone_from(&args.chap);
@@ -160,10 +165,60 @@ pub fn run(args: &TargetArgs, console: &Console) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn open(spec: &UnitSpec) -> Result<Arc<dyn Device>> {
-    Ok(match spec.kind {
-        Kind::Disk => Arc::new(DiskUnit::open(&spec.path, spec.disk()?)?),
-    })
+/// Opens what stands behind the units, in their order. A changer serves all the
+/// drives, so it is made when they are there.
+fn open(args: &TargetArgs, console: &Console) -> Result<Vec<(String, Arc<dyn Device>)>> {
+    let specs = &args.units.0;
+    let mut drives = Vec::new();
+    let mut devices: Vec<Option<Arc<dyn Device>>> = Vec::new();
+    for spec in specs {
+        devices.push(match spec.kind {
+            Kind::Disk => Some(Arc::new(DiskUnit::open(&spec.path, spec.disk()?)?)),
+            Kind::Tape => {
+                let drive = Arc::new(TapeDrive::new(cartridge(spec, console)?)?);
+                drives.push((drive.clone(), Identity::new(&args.name, &spec.name)));
+                Some(drive)
+            }
+            Kind::Changer => None,
+        });
+    }
+    if devices.iter().filter(|d| d.is_none()).count() > 1 {
+        return Err(Error::usage("There are two changers for the same drives")
+            .hint("give one --changer only"));
+    }
+    let mut out = Vec::new();
+    for (spec, device) in specs.iter().zip(devices) {
+        let device = match device {
+            Some(d) => d,
+            None => Arc::new(Changer::open(&spec.path, spec.changer()?, drives.clone())?),
+        };
+        out.push((spec.name.clone(), device));
+    }
+    Ok(out)
+}
+
+/// The cartridge that is in a drive at first.
+fn cartridge(spec: &UnitSpec, console: &Console) -> Result<Option<Cartridge>> {
+    let (capacity, writable) = spec.tape()?;
+    if spec.path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let c = Cartridge::open_or_create(&spec.path, capacity, writable)?;
+    let torn = c.opened().torn;
+    if torn != 0 {
+        let what = match writable {
+            true => "and were cut off",
+            false => "and are not served",
+        };
+        console.caution(
+            "torn",
+            &format!(
+                "{}: The last {torn} bytes were no complete record {what}",
+                c.name()
+            ),
+        );
+    }
+    Ok(Some(c))
 }
 
 fn announce(args: &TargetArgs, console: &Console, server: &Server, units: &UnitSet) -> Result<()> {

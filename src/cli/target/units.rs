@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::target::DiskOptions;
+use crate::target::changer::MagazineOptions;
 use crate::units::parse_size;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::path::PathBuf;
@@ -12,36 +13,53 @@ use std::path::PathBuf;
 pub enum Kind {
     /// A disk.
     Disk,
+    /// A tape drive.
+    Tape,
+    /// A medium changer.
+    Changer,
 }
 
 impl Kind {
-    const ALL: [Self; 1] = [Self::Disk];
+    const ALL: [Self; 3] = [Self::Disk, Self::Tape, Self::Changer];
 
     /// Its option, and its word in the output.
     pub fn word(self) -> &'static str {
         match self {
             Self::Disk => "disk",
+            Self::Tape => "tape",
+            Self::Changer => "changer",
         }
     }
 
     fn form(self) -> &'static str {
         match self {
             Self::Disk => "NAME=PATH[,ro][,block=N][,physical=N]",
+            Self::Tape => "NAME[=CARTRIDGE.tap][,ro][,size=N]",
+            Self::Changer => "NAME=FOLDER[,slots=N][,size=N]",
         }
     }
 
     fn help(self) -> &'static str {
         match self {
-            Self::Disk => "A disk unit over a file or block device",
+            Self::Disk => "A disk over a file or block device",
+            Self::Tape => "A tape drive with a cartridge in it, made when there is none",
+            Self::Changer => "A medium changer for all the drives, with a folder of cartridges",
         }
     }
 
-    fn long_help(self) -> &'static str {
-        match self {
+    fn long_help(self) -> String {
+        let more = match self {
             Self::Disk => {
-                "A disk unit over a file or block device\n\nro refuses writes; block is 512 (when not given) or 4096, the size of a logical block; physical the size of a physical one, 4096 when not given."
+                "ro refuses writes. block is the size of a logical block, 512 or 4096; physical that of a physical one, 4096 when not given."
             }
-        }
+            Self::Tape => {
+                "ro protects the cartridge against writing. size is the capacity of a new one. With a NAME alone the drive is empty."
+            }
+            Self::Changer => {
+                "slots is the number of storage slots, at least 8 when not given; size fills the empty ones with new cartridges of that capacity."
+            }
+        };
+        format!("{}\n\n{more}", self.help())
     }
 
     /// True for what may follow the path.
@@ -49,6 +67,8 @@ impl Kind {
         let key = setting.split('=').next().unwrap_or_default();
         match self {
             Self::Disk => matches!(key, "ro" | "block" | "physical"),
+            Self::Tape => matches!(key, "ro" | "size"),
+            Self::Changer => matches!(key, "slots" | "size"),
         }
     }
 }
@@ -77,9 +97,12 @@ impl UnitSpec {
                 kind.form()
             ))
         };
-        let (name, mut rest) = text
-            .split_once('=')
-            .ok_or_else(|| bad("There is no name"))?;
+        let (name, mut rest) = match text.split_once('=') {
+            Some(parts) => parts,
+            // A drive without a cartridge.
+            None if kind == Kind::Tape => (text, ""),
+            None => return Err(bad("There is no path")),
+        };
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
             return Err(bad(
@@ -94,7 +117,7 @@ impl UnitSpec {
             settings.insert(0, last.to_owned());
             rest = before;
         }
-        if rest.is_empty() {
+        if rest.is_empty() && text.contains('=') {
             return Err(bad("There is no path"));
         }
         Ok(Self {
@@ -105,37 +128,73 @@ impl UnitSpec {
         })
     }
 
-    fn bad(&self, setting: &str, expected: &str) -> Error {
+    fn bad(&self, setting: &str) -> Error {
         Error::usage(format!(
-            "--{} {}: found {setting}, expected {expected}",
+            "--{} {}: found {setting}, expected {}",
             self.kind.word(),
-            self.name
+            self.name,
+            self.kind.form()
         ))
+    }
+
+    /// Hands on each setting with its value, which `take` may refuse.
+    fn each(&self, mut take: impl FnMut(&str, Option<&str>) -> Option<()>) -> Result<()> {
+        self.settings.iter().try_for_each(|s| {
+            let (key, value) = s
+                .split_once('=')
+                .map_or((&**s, None), |(k, v)| (k, Some(v)));
+            take(key, value).ok_or_else(|| self.bad(s))
+        })
     }
 
     /// The settings of a disk.
     pub fn disk(&self) -> Result<DiskOptions> {
         let mut o = DiskOptions::default();
-        for s in &self.settings {
-            let (key, value) = s
-                .split_once('=')
-                .map_or((&**s, None), |(k, v)| (k, Some(v)));
-            let bytes = || {
-                value
-                    .and_then(parse_size)
-                    .and_then(|n| u32::try_from(n).ok())
-                    .filter(|n| *n != 0)
-                    .ok_or_else(|| self.bad(s, "a number of bytes"))
-            };
+        self.each(|key, value| {
             match (key, value) {
                 ("ro", None) => o.read_only = true,
-                ("block", _) => o.block_size = bytes()?,
-                ("physical", _) => o.physical = Some(bytes()?),
-                _ => return Err(self.bad(s, self.kind.form())),
+                ("block", v) => o.block_size = size(v)?.try_into().ok()?,
+                ("physical", v) => o.physical = Some(size(v)?.try_into().ok()?),
+                _ => return None,
             }
-        }
+            Some(())
+        })?;
         Ok(o)
     }
+
+    /// The settings of a tape drive: capacity of a new cartridge, and whether it
+    /// may be written.
+    pub fn tape(&self) -> Result<(Option<u64>, bool)> {
+        let (mut capacity, mut writable) = (None, true);
+        self.each(|key, value| {
+            match (key, value) {
+                ("ro", None) => writable = false,
+                ("size", v) => capacity = Some(size(v)?),
+                _ => return None,
+            }
+            Some(())
+        })?;
+        Ok((capacity, writable))
+    }
+
+    /// The settings of a changer.
+    pub fn changer(&self) -> Result<MagazineOptions> {
+        let mut o = MagazineOptions::default();
+        self.each(|key, value| {
+            match (key, value) {
+                ("slots", v) => o.slots = Some(v?.parse().ok()?),
+                ("size", v) => o.size = Some(size(v)?),
+                _ => return None,
+            }
+            Some(())
+        })?;
+        Ok(o)
+    }
+}
+
+/// A number of bytes that is not zero.
+fn size(value: Option<&str>) -> Option<u64> {
+    value.and_then(parse_size).filter(|n| *n != 0)
 }
 
 /// All units, numbered from 0 in their order.
@@ -205,6 +264,12 @@ mod tests {
         for bad in ["", "a", "=b", "a=", "a b=c", "a/b=c"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+        let s = UnitSpec::parse(Kind::Tape, "t=x.tap,size=1G").unwrap();
+        assert_eq!(s.tape().unwrap(), (Some(1 << 30), true));
+        let s = UnitSpec::parse(Kind::Tape, "t").unwrap();
+        assert!(s.path.as_os_str().is_empty() && s.tape().is_ok());
+        let s = UnitSpec::parse(Kind::Changer, "c=dir,slots=4").unwrap();
+        assert_eq!(s.changer().unwrap().slots, Some(4));
         for bad in ["a=b,ro=1", "a=b,block", "a=b,block=0", "a=b,physical=x"] {
             assert!(parse(bad).unwrap().disk().is_err(), "{bad}");
         }

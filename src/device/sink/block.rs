@@ -1,25 +1,18 @@
 //! A block device as a target.
 
-use super::{checked, sync_and_drop};
+use super::Opened;
+use crate::device::Sink;
 use crate::device::guard::System;
-use crate::device::{Sink, posix};
 use crate::error::{Error, Result};
 use crate::units::ByteRange;
-use rustix::fs::{FallocateFlags, OFlags, fallocate, ioctl_blksszget};
+use rustix::fs::{FallocateFlags, OFlags, ioctl_blksszget};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A block device as a target, opened so that nobody else may hold it.
-pub struct BlockSink {
-    file: File,
-    len: u64,
-    sector_size: u32,
-    name: String,
-    synced: AtomicBool,
-}
+pub struct BlockSink(Opened);
 
 impl BlockSink {
     /// Opens for writing a device that is not in use (mounted, swap, part of
@@ -55,40 +48,32 @@ impl BlockSink {
             .ok()
             .filter(|s| s.is_power_of_two() && (512..=65536).contains(s))
             .unwrap_or(512);
-        Ok(Self {
-            file,
-            len,
-            sector_size,
-            name,
-            synced: AtomicBool::new(false),
-        })
+        Ok(Self(Opened::new(file, len, sector_size, name)))
     }
 }
 
 impl Sink for BlockSink {
     fn len(&self) -> u64 {
-        self.len
+        self.0.len
     }
     fn sector_size(&self) -> u32 {
-        self.sector_size
+        self.0.sector_size
     }
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        posix::check_range(&self.name, self.len, offset, data.len(), "write")?;
-        self.synced.store(false, Ordering::SeqCst);
-        posix::write_all(&self.file, &self.name, offset, data)
+        self.0.touch(offset, data.len())?;
+        self.0.write(offset, data)
     }
     /// Asks the device to unmap or zero the whole sectors inside the range, and
     /// writes zeros where it cannot.
     fn zero_at(&self, offset: u64, len: u64) -> Result<()> {
-        let range = checked(&self.name, self.len, offset, len)?;
-        self.synced.store(false, Ordering::SeqCst);
+        let range = self.0.range(offset, len)?;
         // The kernel wants whole sectors; whole pages keep its cache coherent.
-        let unit = u64::from(self.sector_size).max(4096);
+        let unit = u64::from(self.0.sector_size).max(4096);
         let inner = ByteRange {
             start: range.start.div_ceil(unit) * unit,
             end: range.end / unit * unit,
         };
-        let zeros = |start, end| posix::write_zeros(&self.file, &self.name, start, end - start);
+        let zeros = |start, end| self.0.write_zeros(ByteRange { start, end });
         if inner.is_empty() {
             return zeros(range.start, range.end);
         }
@@ -96,10 +81,7 @@ impl Sink for BlockSink {
         // first also gives the room back.
         let done = [FallocateFlags::PUNCH_HOLE, FallocateFlags::ZERO_RANGE]
             .into_iter()
-            .any(|how| {
-                let how = how | FallocateFlags::KEEP_SIZE;
-                fallocate(&self.file, how, inner.start, inner.len()).is_ok()
-            });
+            .any(|how| self.0.zeroed_by(how, inner));
         if !done {
             return zeros(range.start, range.end);
         }
@@ -107,16 +89,13 @@ impl Sink for BlockSink {
         zeros(inner.end, range.end)
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        posix::check_range(&self.name, self.len, offset, buf.len(), "read")?;
-        posix::read_exact(&self.file, &self.name, offset, buf)
+        self.0.read(offset, buf)
     }
-    /// Also drops the device from the cache: what is read afterwards comes from
-    /// the medium as far as the system lets us say so.
     fn sync(&self) -> Result<()> {
-        sync_and_drop(&self.file, &self.name, &self.synced)
+        self.0.sync()
     }
     fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
     fn is_fresh(&self) -> bool {
         false

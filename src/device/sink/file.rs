@@ -1,10 +1,9 @@
 //! A regular file as a target.
 
-use super::{checked, sync_and_drop};
-use crate::device::{RangeSet, Sink, posix};
+use super::Opened;
+use crate::device::{RangeSet, Sink};
 use crate::error::{Error, Result};
-use crate::units::ByteRange;
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, flock};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,15 +33,11 @@ impl Default for FileSinkOptions {
 /// [`FileSink::finish`] gives it its name; what was there before stays until
 /// then. Dropped without that, the partial file stays and can be recognised.
 pub struct FileSink {
-    file: File,
-    len: u64,
-    sector_size: u32,
+    opened: Opened,
     target: PathBuf,
     partial: PathBuf,
     force: bool,
-    name: String,
     written: Mutex<RangeSet>,
-    synced: AtomicBool,
     finished: AtomicBool,
 }
 
@@ -99,15 +94,11 @@ impl FileSink {
                     .hint("the file system of the target may not take files that large")
             })?;
         Ok(Self {
-            file,
-            len,
-            sector_size: options.sector_size,
+            opened: Opened::new(file, len, options.sector_size, name),
             target,
             partial,
             force: options.force,
-            name,
             written: Mutex::default(),
-            synced: AtomicBool::new(false),
             finished: AtomicBool::new(false),
         })
     }
@@ -138,7 +129,7 @@ impl FileSink {
         };
         named.map_err(|e| {
             Error::io("Cannot give the finished file its name", e)
-                .of(&*self.name)
+                .of(&*self.opened.name)
                 .hint(format!(
                     "everything is written in {}",
                     self.partial.display()
@@ -146,7 +137,7 @@ impl FileSink {
         })?;
         self.finished.store(true, Ordering::SeqCst);
         sync_directory(&self.target)
-            .map_err(|e| Error::io("Cannot make the new name durable", e).of(&*self.name))
+            .map_err(|e| Error::io("Cannot make the new name durable", e).of(&*self.opened.name))
     }
 
     /// Removes the partial file; the target is as it was before.
@@ -174,46 +165,36 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Sink for FileSink {
     fn len(&self) -> u64 {
-        self.len
+        self.opened.len
     }
     fn sector_size(&self) -> u32 {
-        self.sector_size
+        self.opened.sector_size
     }
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        posix::check_range(&self.name, self.len, offset, data.len(), "write")?;
-        self.synced.store(false, Ordering::SeqCst);
-        lock(&self.written).insert(ByteRange {
-            start: offset,
-            end: offset + data.len() as u64,
-        });
-        posix::write_all(&self.file, &self.name, offset, data)
+        let range = self.opened.touch(offset, data.len())?;
+        lock(&self.written).insert(range);
+        self.opened.write(offset, data)
     }
     fn zero_at(&self, offset: u64, len: u64) -> Result<()> {
-        let range = checked(&self.name, self.len, offset, len)?;
+        let range = self.opened.range(offset, len)?;
         // What was never written is a hole already.
         let dirty = lock(&self.written).within(range);
         for r in dirty {
-            self.synced.store(false, Ordering::SeqCst);
-            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            if fallocate(&self.file, hole, r.start, r.len()).is_ok() {
-                lock(&self.written).remove(r);
-            } else {
-                posix::write_zeros(&self.file, &self.name, r.start, r.len())?;
-            }
+            match self.opened.zeroed_by(FallocateFlags::PUNCH_HOLE, r) {
+                true => lock(&self.written).remove(r),
+                false => self.opened.write_zeros(r)?,
+            };
         }
         Ok(())
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        posix::check_range(&self.name, self.len, offset, buf.len(), "read")?;
-        posix::read_exact(&self.file, &self.name, offset, buf)
+        self.opened.read(offset, buf)
     }
-    /// Also drops the file from the cache: what is read afterwards comes from
-    /// the medium as far as the system lets us say so.
     fn sync(&self) -> Result<()> {
-        sync_and_drop(&self.file, &self.name, &self.synced)
+        self.opened.sync()
     }
     fn name(&self) -> &str {
-        &self.name
+        &self.opened.name
     }
     fn is_fresh(&self) -> bool {
         true

@@ -132,10 +132,10 @@ impl Connection {
             let left = deadline.saturating_duration_since(Instant::now());
             match task.events.recv_timeout(left) {
                 Ok(Event::Data(bytes)) => {
-                    if let Data::In(buf) = &mut command.data {
-                        if let Some(place) = buf.get_mut(received..received + bytes.len()) {
-                            place.copy_from_slice(&bytes);
-                        }
+                    if let Data::In(buf) = &mut command.data
+                        && let Some(place) = buf.get_mut(received..received + bytes.len())
+                    {
+                        place.copy_from_slice(&bytes);
                     }
                     received += bytes.len();
                 }

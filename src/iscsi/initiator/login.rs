@@ -39,6 +39,8 @@ pub struct Failed {
     pub error: Error,
     /// Trying again later may help.
     pub temporary: bool,
+    /// The target took our CHAP response for wrong.
+    disproved: bool,
 }
 
 impl From<Error> for Failed {
@@ -46,6 +48,7 @@ impl From<Error> for Failed {
         Self {
             error,
             temporary: false,
+            disproved: false,
         }
     }
 }
@@ -65,13 +68,20 @@ pub fn login(
     counters: &Arc<Counters>,
 ) -> Result<LoggedIn, Failed> {
     let (mut host, mut port) = (url.host.clone(), url.port);
-    for _ in 0..4 {
+    let mut algorithms = Algorithm::OFFER;
+    for _ in 0..5 {
         let deadline = Instant::now() + options.login_timeout;
         let stream = connect(&host, port, options.login_timeout)?;
         let mut attempt = Attempt::new(stream, url, options, isid, purpose, counters, deadline)?;
-        match attempt.run()? {
-            Step::In { response, params } => return Ok(attempt.done(&response, params)),
-            Step::Elsewhere(place) => (host, port) = place_of(&place)?,
+        attempt.algorithms = algorithms;
+        match attempt.run() {
+            Ok(Step::In { response, params }) => return Ok(attempt.done(&response, params)),
+            Ok(Step::Elsewhere(place)) => (host, port) = place_of(&place)?,
+            // Code 7 was SHA-1 before it was SHA-256, and is in tgt.
+            Err(f) if f.disproved && attempt.algorithm == Some(Algorithm::Sha256) => {
+                algorithms = Algorithm::Md5.code();
+            }
+            Err(f) => return Err(f),
         }
     }
     Err(Error::new(
@@ -86,6 +96,7 @@ fn connect(host: &str, port: u16, timeout: Duration) -> Result<TcpStream, Failed
         error: Error::io(format!("Cannot connect to {host} port {port}"), e)
             .hint("is the target running, and the port right?"),
         temporary: true,
+        disproved: false,
     };
     let mut last = None;
     for address in (host, port).to_socket_addrs().map_err(failed)? {
@@ -117,6 +128,9 @@ struct Attempt<'a> {
     receiver: Receiver<TcpStream>,
     sender: Sender<Bare>,
     exp_stat_sn: u32,
+    algorithms: &'static str,
+    /// What the target picked.
+    algorithm: Option<Algorithm>,
 }
 
 enum Step {
@@ -160,6 +174,8 @@ impl<'a> Attempt<'a> {
             sender: Sender::new(clone()?, Digests::default(), Bare, Arc::clone(counters)),
             stream,
             exp_stat_sn: 0,
+            algorithms: Algorithm::OFFER,
+            algorithm: None,
         })
     }
 
@@ -254,7 +270,7 @@ impl<'a> Attempt<'a> {
         own: &Credentials,
         stage: (u8, u8),
     ) -> Result<Result<(LoginResponse, Pairs), String>, Failed> {
-        let ask = Pairs::new().with("CHAP_A", Algorithm::OFFER);
+        let ask = Pairs::new().with("CHAP_A", self.algorithms);
         let (_, a) = match self.exchange(stage, false, &ask)? {
             Ok(x) => x,
             Err(place) => return Ok(Err(place)),
@@ -266,6 +282,7 @@ impl<'a> Attempt<'a> {
         let algorithm = Algorithm::pick(need("CHAP_A")?).ok_or_else(|| {
             auth("The target wants a CHAP digest that is neither MD5 nor SHA-256")
         })?;
+        self.algorithm = Some(algorithm);
         let id: u8 = need("CHAP_I")?
             .parse()
             .map_err(|_| auth("The target sent a CHAP identifier above 255"))?;
@@ -388,6 +405,7 @@ impl<'a> Attempt<'a> {
                 format!("The connection ended while logging in: {e}"),
             ),
             temporary: true,
+            disproved: false,
         }
     }
 
@@ -452,5 +470,6 @@ fn refused(status: u16) -> Failed {
     Failed {
         error,
         temporary: status >> 8 == 3 || status == 0x0206,
+        disproved: matches!(status, 0x0200 | 0x0201),
     }
 }

@@ -44,7 +44,8 @@ impl Default for Options {
         Self {
             initiator_name: "iqn.2026-11.org.ntbak:initiator".into(),
             wish: Wish {
-                max_burst: 16 << 20,
+                // The most that the field of a unit can say, in whole blocks.
+                max_burst: (16 << 20) - 4096,
                 ..Wish::default()
             },
             login_timeout: Duration::from_secs(15),

@@ -73,10 +73,10 @@ impl Session {
     /// The connection; a lost one is made again, for as long as the options say.
     pub fn connection(&self) -> Result<Arc<Connection>> {
         let mut line = lock(&self.line);
-        if let Some((c, _)) = &line.connection {
-            if !c.gone() {
-                return Ok(Arc::clone(c));
-            }
+        if let Some((c, _)) = &line.connection
+            && !c.gone()
+        {
+            return Ok(Arc::clone(c));
         }
         if let Some((_, thread)) = line.connection.take() {
             let _ = thread.join();

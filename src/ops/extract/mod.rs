@@ -23,6 +23,7 @@ mod walk;
 
 pub use deleted::extract_deleted;
 
+use super::opened;
 use crate::error::{Error, Result};
 use crate::observe::{Observer, warning};
 use crate::units::{FileRef, RecordNo};
@@ -83,6 +84,9 @@ pub struct ExtractSummary {
     pub skipped: u64,
     /// Bytes that could not be read and were written as zeros.
     pub zeroed: u64,
+    /// Damaged records and indexes of the volume that were worked around: names
+    /// may be missing.
+    pub damaged: u64,
 }
 
 /// Extracts each path into the directory `target`, which must exist. Goes on
@@ -182,6 +186,8 @@ struct Job<'t, 'v> {
     links: HashMap<u64, Vec<Vec<u8>>>,
     /// The same for their named streams.
     stream_links: HashMap<(u64, Vec<u8>), Vec<Vec<u8>>>,
+    /// Said that file records are damaged.
+    records_said: bool,
     /// The file at hand is deleted.
     gone: bool,
     /// Said that clusters of deleted files may have been used again.
@@ -210,12 +216,17 @@ impl<'t, 'v> Job<'t, 'v> {
         options: ExtractOptions,
         observer: &'t dyn Observer,
     ) -> Result<Self> {
+        let host = Host::open(target, options.force)?;
+        let summary = ExtractSummary {
+            damaged: opened::tell(tree.volume(), observer),
+            ..ExtractSummary::default()
+        };
         Ok(Self {
             tree,
             options,
             observer,
-            host: Host::open(target, options.force)?,
-            summary: ExtractSummary::default(),
+            host,
+            summary,
             dirs: HashSet::new(),
             late: Vec::new(),
             late_bytes: 0,
@@ -223,6 +234,7 @@ impl<'t, 'v> Job<'t, 'v> {
             nameless: 0,
             links: HashMap::new(),
             stream_links: HashMap::new(),
+            records_said: false,
             gone: false,
             gone_said: false,
         })

@@ -174,14 +174,7 @@ impl Job<'_, '_> {
         let Ok(file) = self.tree.volume().file(entry.file.record) else {
             return false;
         };
-        let own = names_of(&file);
-        let same = |a: u16, b: u16| a == b || a == 0 || b == 0;
-        let here = |(parent, name): &(FileRef, Vec<u8>)| {
-            parent.record == dir.record
-                && same(parent.sequence, dir.sequence)
-                && *name == entry.name
-        };
-        !own.is_empty() && !own.iter().any(here)
+        self.tree.is_elsewhere(&file, dir, &entry.name)
     }
 
     /// What stands in a directory; `None` when nobody can tell.
@@ -202,7 +195,9 @@ impl Job<'_, '_> {
             Err(e) => return self.skip("index", path, &e.to_string()).map(|()| None),
         };
         if let Some(damage) = &list.damage {
+            self.summary.damaged += 1;
             self.warn("index", damage.to_string());
+            self.damaged_records();
         }
         if lacking > 0 {
             let what = format!(
@@ -222,6 +217,19 @@ impl Job<'_, '_> {
             }
         }
         Ok(Some(all))
+    }
+
+    /// What damaged file records held cannot be found by parent links.
+    fn damaged_records(&mut self) {
+        if std::mem::replace(&mut self.records_said, true) {
+            return;
+        }
+        let n = self.tree.damaged_records().unwrap_or_default();
+        if n > 0 {
+            self.summary.damaged += n;
+            let what = "files that only they know are not found";
+            self.warn("bad-record", format!("Damaged file records: {n}, {what}"));
+        }
     }
 
     /// What no directory leads to: it comes with the root, as it is listed.
@@ -279,7 +287,7 @@ impl Job<'_, '_> {
         }
         let file = match self.tree.volume().file(entry.file.record) {
             Ok(f) => f,
-            Err(e) => return self.skip("bad-record", path, &e.to_string()).map(|()| None),
+            Err(e) => return self.lost_record(&e.to_string(), entry, path, place),
         };
         let view = file.base().view();
         if item.kind == Kind::InUse && names_of(&file).is_empty() {
@@ -291,7 +299,7 @@ impl Job<'_, '_> {
                 true => "its file record belongs to another file now",
                 false => "the file is deleted; --deleted or --mft extracts it",
             };
-            return self.skip("bad-record", path, why).map(|()| None);
+            return self.lost_record(why, entry, path, place);
         }
         self.gone = !view.in_use();
         let point = match self.reparse_point(&file, path)? {
@@ -304,7 +312,7 @@ impl Job<'_, '_> {
             }
             None => None,
         };
-        if !view.is_directory() {
+        if !view.is_directory() && entry.file.record != ROOT {
             self.file(&file, point.as_ref(), entry, path, place)?;
             return Ok(None);
         }
@@ -321,6 +329,25 @@ impl Job<'_, '_> {
         Ok(self
             .directory(entry, path, place)?
             .map(|(fd, name)| (fd, name, times_of(&file))))
+    }
+
+    /// A file is lost with its record, but the root stays a directory: other
+    /// records say what stands in it.
+    fn lost_record(
+        &mut self,
+        why: &str,
+        entry: &DirEntry,
+        path: &[u8],
+        place: &Place<'_>,
+    ) -> Result<Option<Made>> {
+        if entry.file.record != ROOT || !self.dirs.insert(ROOT.0) {
+            return self.skip("bad-record", path, why).map(|()| None);
+        }
+        self.summary.skipped += 1;
+        let what = "the times and streams of the root are left out";
+        self.warn("bad-record", format!("{why}; {what}"));
+        let made = self.directory(entry, path, place)?;
+        Ok(made.map(|(fd, name)| (fd, name, None)))
     }
 
     /// Makes a directory.

@@ -6,6 +6,7 @@ use super::plan::ImagePlan;
 use super::work::Worker;
 use super::{ImageOptions, ImageSummary, new_id};
 use crate::archive::{BufferPool, CHUNK_RUNS, GAP, UNVERIFIED, Writer};
+use crate::device::SpillSource;
 use crate::error::{Error, Result};
 use crate::observe::{Observer, warning};
 use crate::ops::engine::Engine;
@@ -13,12 +14,13 @@ use crate::ops::pipeline;
 use crate::ops::report::Report;
 use crate::tape::{Drive, Id, Media, PartMap, SetOptions, SetWriter};
 use std::io::Write;
+use std::sync::Arc;
 
 /// Bytes of a tape block when nothing asks for less.
 pub const BLOCK_BYTES: u32 = 256 << 10;
 /// Bytes of a grid cell when a copy manager moves them: as much as one segment
 /// descriptor can name.
-const OFFLOADED_CELL: u32 = 32 << 20;
+pub const OFFLOADED_CELL: u32 = 32 << 20;
 
 /// Who moves the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -42,6 +44,9 @@ pub struct TapeTarget {
     pub label: Option<String>,
     /// Bytes of a tape block.
     pub block_bytes: Option<u32>,
+    /// The source, where it keeps what is read until the file records are
+    /// written.
+    pub spill: Option<Arc<SpillSource>>,
 }
 
 /// What came of a backup to tape.
@@ -102,6 +107,9 @@ pub fn image_to_tape(
     let mft = std::iter::from_fn(|| jobs.next_if(|j| matches!(j.kind, JobKind::Mft { .. })));
     records(plan, options, observer, &mut writer, mft)?;
     end_file(&mut writer)?;
+    if let Some(s) = &target.spill {
+        s.stop();
+    }
     let mut copied = Copied::default();
     match &mut target.engine {
         None => records(plan, options, observer, &mut writer, jobs)?,

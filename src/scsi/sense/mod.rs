@@ -87,7 +87,7 @@ pub struct Sense {
     /// COPY ABORTED: the same of the destination.
     pub destination: Option<Forwarded>,
     /// The bytes as they came; empty when made here.
-    pub raw: Vec<u8>,
+    pub raw: Box<[u8]>,
 }
 
 /// Status and sense of a command that a copy manager sent.
@@ -115,7 +115,7 @@ impl Sense {
             sense_key_specific: None,
             source: None,
             destination: None,
-            raw: Vec::new(),
+            raw: Box::default(),
         }
     }
 

@@ -30,7 +30,7 @@ impl Sense {
             _ => return None,
         };
         sense.deferred = code & 1 != 0;
-        sense.raw = raw.to_vec();
+        sense.raw = raw.into();
         Some(sense)
     }
 

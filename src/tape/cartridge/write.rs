@@ -132,7 +132,7 @@ impl Cartridge {
     }
 
     fn check_length(&self, len: u32, total: u64) -> Result<u64> {
-        if len == 0 || len > MAX_BLOCK || total % u64::from(len) != 0 {
+        if len == 0 || len > MAX_BLOCK || !total.is_multiple_of(u64::from(len)) {
             return Err(Error::usage(format!(
                 "{total} bytes are no whole number of blocks of {len} bytes"
             ))

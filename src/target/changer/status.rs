@@ -70,6 +70,13 @@ pub fn read(changer: &Changer, cdb: &Cdb) -> Answer {
     Ok(cut(d, allocation))
 }
 
+fn access(full: bool) -> u8 {
+    match full {
+        true => ACCESS | FULL,
+        false => ACCESS,
+    }
+}
+
 fn told(changer: &Changer, inventory: &Inventory, kind: u8) -> Vec<Told> {
     match kind {
         TRANSPORT => vec![Told {
@@ -84,7 +91,7 @@ fn told(changer: &Changer, inventory: &Inventory, kind: u8) -> Vec<Told> {
             .zip(&inventory.home)
             .map(|((address, bay), home)| Told {
                 address,
-                flags: ACCESS | u8::from(bay.drive.is_full()) * FULL,
+                flags: access(bay.drive.is_full()),
                 barcode: bay.drive.barcode(),
                 source: home.map(|slot| FIRST_SLOT + slot as u16),
                 designator: Some(*bay.identity.naa()),
@@ -96,7 +103,7 @@ fn told(changer: &Changer, inventory: &Inventory, kind: u8) -> Vec<Told> {
                 let volume = inventory.magazine.at(i);
                 Told {
                     address,
-                    flags: ACCESS | u8::from(volume.is_some()) * FULL,
+                    flags: access(volume.is_some()),
                     barcode: volume.map(|v| v.barcode().to_owned()),
                     source: None,
                     designator: None,

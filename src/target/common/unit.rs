@@ -174,7 +174,7 @@ impl Unit {
         let mut r = reply(self.route(units, request));
         let descriptor = self.control.load(Ordering::Relaxed) & mode::D_SENSE != 0;
         if let Some(s) = r.sense.as_mut().filter(|_| descriptor) {
-            s.raw = s.encode_descriptor();
+            s.raw = s.encode_descriptor().into();
         }
         r
     }

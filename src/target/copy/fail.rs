@@ -83,7 +83,7 @@ impl Failed {
 fn forward(f: &Failure) -> Forwarded {
     let sense = match &f.sense {
         Some(s) if s.raw.is_empty() => s.encode_fixed(),
-        Some(s) => s.raw.clone(),
+        Some(s) => s.raw.to_vec(),
         None => Vec::new(),
     };
     Forwarded {

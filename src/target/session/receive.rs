@@ -337,15 +337,15 @@ impl Reading<'_> {
             .map(|i| i.unit(&d, bhs.data_len()));
         // The data joins what is there already, without another copy.
         let mut buffer = Vec::new();
-        if take == Some(Take::Keep) {
-            if let Some(e) = lock(&self.session.tasks).find(d.itt) {
-                if e.data.is_empty() && e.data.capacity() == 0 {
-                    // The whole command, as far as one sequence goes at a time.
-                    e.data
-                        .reserve(e.task.expected_out.min(self.session.params.max_burst));
-                }
-                buffer = std::mem::take(&mut e.data);
+        if take == Some(Take::Keep)
+            && let Some(e) = lock(&self.session.tasks).find(d.itt)
+        {
+            if e.data.capacity() == 0 {
+                // As far as one sequence goes, at once.
+                let burst = self.session.params.max_burst;
+                e.data.reserve(e.task.expected_out.min(burst));
             }
+            buffer = std::mem::take(&mut e.data);
         }
         receiver.data(bhs, &mut buffer, tick)?;
         match take {

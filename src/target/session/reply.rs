@@ -133,7 +133,7 @@ fn sense_segment(sense: &Sense) -> Vec<u8> {
     let bytes = if sense.raw.is_empty() {
         sense.encode_fixed()
     } else {
-        sense.raw.clone()
+        sense.raw.to_vec()
     };
     let len = bytes.len().min(252);
     let mut out = (len as u16).to_be_bytes().to_vec();

@@ -58,11 +58,10 @@ pub fn waits(earlier: (Class, Attribute), later: (Class, Attribute)) -> bool {
     if earlier.1.0 == ORDERED || later.1.0 == ORDERED {
         return true;
     }
-    match (earlier.0, later.0) {
-        (Class::Copy, Class::Status) | (Class::Status, Class::Status) => false,
-        (Class::Beside, _) | (_, Class::Beside) => false,
-        _ => true,
-    }
+    !matches!(
+        (earlier.0, later.0),
+        (Class::Copy | Class::Status, Class::Status) | (Class::Beside, _) | (_, Class::Beside)
+    )
 }
 
 /// Where a command stands.

@@ -12,11 +12,14 @@ mod rows;
 
 pub use rows::{Data, Node};
 
+use super::bitmap::MarkedRecords;
 use super::file::FileRecords;
 use super::names::{is_plain, push_escaped, push_escaped_path};
 use super::open::Volume;
 use super::scan::Scanned;
+use super::tree::ROOT;
 use super::upcase::UpCase;
+use super::usage::{BadList, BadRecord, NO_RECORD};
 use crate::error::{Error, Result};
 use crate::observe::Observer;
 use crate::units::RecordNo;
@@ -44,7 +47,7 @@ pub struct Listing {
     /// Set before every directory: where the listing begins.
     top: Vec<u8>,
     /// Records and attributes that could not be understood.
-    pub faults: u64,
+    pub bad: BadList,
 }
 
 /// A line of a listing: a file under one of its names, or a named stream.
@@ -101,18 +104,29 @@ impl Listing {
         deleted: Deleted,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let parts = scan_parts(volume, deleted != Deleted::Hide, observer)?;
-        let faults = parts.iter().map(|p| p.faults).sum();
+        let (parts, mut bad) = scan_parts(volume, deleted != Deleted::Hide, observer)?;
         let table = Table::new(parts);
         let top = u32::try_from(top.0)
             .map_err(|_| Error::unsupported("A listing ends at file record 2^32"))?;
+        let root = table.node(ROOT.0 as u32);
+        let sound = root.is_some_and(|n| n.in_use() && n.is_dir());
+        if !sound && !bad.list.iter().any(|b| b.record == ROOT) {
+            bad.push(|| BadRecord {
+                record: ROOT,
+                offset: None,
+                why: "Found no directory in use, and it is the root".to_owned(),
+            });
+        }
+        for b in &mut bad.list {
+            b.offset = b.offset.or_else(|| volume.record_offset(b.record));
+        }
         let order = Order::new(&table, upcase, top);
         Ok(Self {
             table,
             order,
             deleted,
             top: Vec::new(),
-            faults,
+            bad,
         })
     }
 
@@ -266,22 +280,43 @@ fn plain_path(path: &[u8]) -> bool {
 }
 
 /// Collects the rows of all records, batch by batch in parallel.
-fn scan_parts(volume: &Volume, deleted: bool, observer: &dyn Observer) -> Result<Vec<Part>> {
+fn scan_parts(
+    volume: &Volume,
+    deleted: bool,
+    observer: &dyn Observer,
+) -> Result<(Vec<Part>, BadList)> {
     let mut parts = Vec::new();
+    let mut bad = BadList::default();
+    // What cannot be read of it cannot be told.
+    let marked = MarkedRecords::read(volume, &mut Vec::new());
     volume.scan(
         observer,
         |first| Part::new(first.0, deleted),
         |part, scanned| match scanned {
             Scanned::Record(view) | Scanned::Mirror(view) => part.add(&view),
+            Scanned::Free(record) if marked.is_used(record) => part.bad.push(|| BadRecord {
+                record,
+                offset: None,
+                why: NO_RECORD.to_owned(),
+            }),
             Scanned::Free(_) => {}
-            Scanned::Bad { .. } => part.faults += 1,
+            Scanned::Bad {
+                number,
+                offset,
+                why,
+            } => part.bad.push(|| BadRecord {
+                record: number,
+                offset,
+                why: why.to_string(),
+            }),
         },
-        |part| {
+        |mut part| {
+            bad.append(std::mem::take(&mut part.bad));
             parts.push(part);
             Ok(())
         },
     )?;
-    Ok(parts)
+    Ok((parts, bad))
 }
 
 impl Table {

@@ -106,7 +106,7 @@ impl Order {
         let mut walk = Walk {
             table,
             children: &children,
-            seen: vec![0; (table.end() / 64 + 1) as usize],
+            seen: vec![0; (table.end().max(u64::from(ROOT) + 1) / 64 + 1) as usize],
             order: Order {
                 steps: Vec::with_capacity(children.list.len() + children.list.len() / 4),
                 marks: Vec::new(),
@@ -157,7 +157,11 @@ fn sort(
                 };
                 match table.node(n.parent) {
                     _ if n.record == ROOT => (u32::MAX, 0),
-                    Some(p) if is_parent(p, n, node.in_use()) => {
+                    // The root is the root, whatever its record says.
+                    found
+                        if n.parent == ROOT
+                            || found.is_some_and(|p| is_parent(p, n, node.in_use())) =>
+                    {
                         (n.parent, upcase.sort_key(part.text(n.text)))
                     }
                     _ => (u32::MAX, 1),
@@ -166,7 +170,9 @@ fn sort(
             part.names.iter().map(home).collect()
         })
         .collect();
-    let mut start = vec![0u32; table.end() as usize + 2];
+    // The root has a place also where its record is behind the last sound one.
+    let end = table.end().max(u64::from(ROOT) + 1);
+    let mut start = vec![0u32; end as usize + 2];
     for &(parent, _) in homes.iter().flatten() {
         if parent != u32::MAX {
             start[parent as usize + 2] += 1;

@@ -8,6 +8,7 @@ use crate::volume::names::{self, FileName, Space};
 use crate::volume::record::RecordView;
 use crate::volume::reparse::Reparse;
 use crate::volume::times::Times;
+use crate::volume::usage::{BadList, BadRecord};
 
 const NONE: u32 = u32::MAX;
 /// Records that a batch holds as a rule.
@@ -44,6 +45,8 @@ const DATA: u16 = 4;
 const RESIDENT: u16 = 8;
 const STREAMS: u16 = 16;
 const EA: u16 = 32;
+/// Its only name so far is a short DOS name.
+const SHORT: u16 = 64;
 
 impl Node {
     /// Not deleted.
@@ -86,7 +89,13 @@ impl Node {
             }
             Extra::Tag(tag) => self.tag = tag,
             Extra::Ea => self.bits |= EA,
-            Extra::Names(n) => self.links = self.links.saturating_add(n),
+            Extra::Names(n) => {
+                if n > 0 && self.bits & SHORT != 0 {
+                    self.bits &= !SHORT;
+                    self.links = 0;
+                }
+                self.links = self.links.saturating_add(n);
+            }
         }
     }
 }
@@ -152,8 +161,10 @@ pub struct Part {
     targets: Vec<(u32, Text)>,
     text: Vec<u8>,
     extras: Vec<(FileRef, Extra)>,
+    /// Places in `names` of short DOS names whose base record has no other.
+    short: Vec<u32>,
     /// Records and attributes that could not be understood.
-    pub faults: u64,
+    pub bad: BadList,
 }
 
 impl Part {
@@ -170,7 +181,8 @@ impl Part {
             targets: Vec::new(),
             text: Vec::new(),
             extras: Vec::new(),
-            faults: 0,
+            short: Vec::new(),
+            bad: BadList::default(),
         }
     }
 
@@ -186,8 +198,7 @@ impl Part {
         let (Ok(record), Ok(own_record)) =
             (u32::try_from(file.record.0), u32::try_from(own.record.0))
         else {
-            self.faults += 1;
-            return;
+            return self.fault(own.record, "Found a number above 2^32 for a file record");
         };
         if !in_use && base.is_some() {
             return;
@@ -207,9 +218,12 @@ impl Part {
         let names = self.names.len();
         let mut dos = None;
         for a in view.attributes() {
-            let Ok(a) = a else {
-                self.faults += 1;
-                continue;
+            let a = match a {
+                Ok(a) => a,
+                Err(fault) => {
+                    self.fault(own.record, &fault.to_string());
+                    continue;
+                }
             };
             match a.type_code {
                 attr::STANDARD_INFORMATION => {
@@ -220,7 +234,7 @@ impl Part {
                 attr::FILE_NAME => match a.resident().and_then(FileName::parse) {
                     Some(n) if n.space == Space::Dos => dos = Some(n),
                     Some(n) => self.push_name(&n, &node),
-                    None => self.faults += 1,
+                    None => self.fault(own.record, "Found a $FILE_NAME that is none"),
                 },
                 attr::DATA => match data_of(&a) {
                     None => {}
@@ -256,7 +270,9 @@ impl Part {
             return self.keep(base, &mut node, extra);
         }
         if let Some(n) = dos.filter(|_| self.names.len() == names) {
+            self.short.push(names as u32);
             self.push_name(&n, &node);
+            node.bits |= SHORT;
         }
         node.links = count(self);
         // Free records that never had a file are not worth a row.
@@ -270,6 +286,15 @@ impl Part {
             self.slots.push(self.nodes.len() as u32);
             self.nodes.push(node);
         }
+    }
+
+    #[cold]
+    fn fault(&mut self, record: RecordNo, why: &str) {
+        self.bad.push(|| BadRecord {
+            record,
+            offset: None,
+            why: why.to_owned(),
+        });
     }
 
     fn keep(&mut self, base: Option<FileRef>, node: &mut Node, extra: Extra) {
@@ -387,7 +412,21 @@ impl Table {
             }
         }
         t.far.sort_unstable();
+        t.drop_short();
         t
+    }
+
+    /// Takes the short names back whose files have turned out to have others.
+    fn drop_short(&mut self) {
+        for p in 0..self.parts.len() {
+            for i in std::mem::take(&mut self.parts[p].short) {
+                let record = self.parts[p].names[i as usize].record;
+                if self.node(record).is_some_and(|n| n.bits & SHORT == 0) {
+                    // No file has this number: the name stands nowhere.
+                    self.parts[p].names[i as usize].record = NONE;
+                }
+            }
+        }
     }
 
     /// One file with all its records.

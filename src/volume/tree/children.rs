@@ -1,7 +1,7 @@
 //! The parent links of all file records, turned around: what says that it
 //! stands in a directory.
 
-use super::{DirEntry, ROOT};
+use super::{DirEntry, ROOT, means};
 use crate::error::Result;
 use crate::observe::Silent;
 use crate::units::{FileRef, RecordNo};
@@ -24,6 +24,8 @@ pub(super) struct Children {
     nameless: Vec<FileRef>,
     /// Files with a name outside of the base record.
     named: HashSet<FileRef>,
+    /// Records that could not be used.
+    damaged: u64,
 }
 
 /// A name in [`Children`].
@@ -43,14 +45,20 @@ impl Children {
             dirs: HashMap::new(),
             nameless: Vec::new(),
             named: HashSet::new(),
+            damaged: 0,
         };
         let mut all = new();
-        let collect = |part: &mut Self, scanned: Scanned<'_>| {
-            if let Scanned::Record(view) | Scanned::Mirror(view) = scanned
-                && view.in_use()
-            {
-                part.add(&view);
+        let collect = |part: &mut Self, scanned: Scanned<'_>| match scanned {
+            Scanned::Record(view) if view.in_use() => part.add(&view),
+            Scanned::Mirror(view) => {
+                // It was met as bad just before.
+                part.damaged = part.damaged.saturating_sub(1);
+                if view.in_use() {
+                    part.add(&view);
+                }
             }
+            Scanned::Bad { .. } => part.damaged += 1,
+            Scanned::Record(_) | Scanned::Free(_) => {}
         };
         volume.scan(
             &Silent,
@@ -66,6 +74,7 @@ impl Children {
                 all.dirs.extend(part.dirs);
                 all.nameless.append(&mut part.nameless);
                 all.named.extend(part.named);
+                all.damaged += part.damaged;
                 Ok(())
             },
         )?;
@@ -114,7 +123,7 @@ impl Children {
 
     fn push(&mut self, n: &FileName<'_>, file: FileRef, is_dir: bool) {
         // The root stands in itself.
-        if is_dir && n.parent.record == file.record {
+        if (is_dir || file.record == ROOT) && n.parent.record == file.record {
             return;
         }
         let name = n.wtf8();
@@ -134,6 +143,11 @@ impl Children {
         &self.nameless
     }
 
+    /// Records that could not be used, nor a copy of them.
+    pub(super) fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
     fn range(&self, dir: RecordNo) -> &[Child] {
         let from = self.links.partition_point(|c| c.dir.record < dir);
         let rest = &self.links[from..];
@@ -141,7 +155,7 @@ impl Children {
     }
 
     pub(super) fn of(&self, dir: FileRef) -> Vec<DirEntry> {
-        let here = |c: &&Child| c.dir.sequence == dir.sequence || c.dir.sequence == 0;
+        let here = |c: &&Child| means(c.dir, dir);
         let entry = |c: &Child| DirEntry {
             file: c.file,
             name: self.text[c.at..c.at + usize::from(c.len)].to_vec(),
@@ -160,7 +174,7 @@ impl Children {
 
     fn is_dir(&self, dir: FileRef) -> bool {
         let found = self.dirs.get(&dir.record.0);
-        found.is_some_and(|&s| s == dir.sequence || dir.sequence == 0)
+        dir.record == ROOT || found.is_some_and(|&s| s == dir.sequence || dir.sequence == 0)
     }
 
     /// What cannot be reached from the root: directories that are gone first,
@@ -172,8 +186,7 @@ impl Children {
             todo.push(from);
             while let Some(dir) = todo.pop() {
                 for c in self.range(dir.record) {
-                    let here = c.dir.sequence == dir.sequence || c.dir.sequence == 0;
-                    if here && self.is_dir(c.file) && seen.insert(c.file.record.0) {
+                    if means(c.dir, dir) && self.is_dir(c.file) && seen.insert(c.file.record.0) {
                         todo.push(c.file);
                     }
                 }

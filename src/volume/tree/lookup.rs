@@ -1,8 +1,8 @@
 //! From a path to the file: name by name through the indexes, and by the parent
 //! links where those fail.
 
-use super::{DirEntry, Found, ROOT, Tree, entry, orphan_in};
-use crate::error::{Error, ErrorKind, Result};
+use super::{DirEntry, Found, ROOT, Tree, entry, is_damage, orphan_in};
+use crate::error::{Error, Result};
 use crate::units::RecordNo;
 use crate::volume::names::{self, Escaped};
 use crate::volume::path::{StreamName, VolumePath};
@@ -124,9 +124,7 @@ impl Tree<'_> {
         }
         match result {
             Ok(()) => Ok(None),
-            Err(e) if e.kind() == ErrorKind::Damaged || e.kind() == ErrorKind::Unreadable => {
-                Ok(self.pick(&self.rescue(dir)?, name))
-            }
+            Err(e) if is_damage(&e) => Ok(self.pick(&self.rescue(dir)?, name)),
             Err(e) => Err(e),
         }
     }

@@ -23,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// The root directory's record.
 pub const ROOT: RecordNo = RecordNo(5);
+/// The root directory's sequence number.
+const ROOT_SEQUENCE: u16 = 5;
 /// `$I30` in UTF-16.
 const I30: &[u8] = b"$\0I\x003\x000\0";
 /// NTFS paths end at 32,767 characters: no more levels than half of that.
@@ -132,7 +134,7 @@ impl<'v> Tree<'v> {
                 entries: Arc::new(entries),
                 damage: None,
             }),
-            Err(e) if e.kind() == ErrorKind::Damaged || e.kind() == ErrorKind::Unreadable => {
+            Err(e) if is_damage(&e) => {
                 let what = format!(
                     "The index of directory {dir} is damaged, the file records were searched instead"
                 );
@@ -151,7 +153,12 @@ impl<'v> Tree<'v> {
         mut work: impl FnMut(&DirIndex<'_>) -> Result<()>,
     ) -> Result<()> {
         let file = self.volume.file(dir)?;
-        if !file.base().view().is_directory() {
+        let view = file.base().view();
+        if dir == ROOT && !(view.is_directory() && view.in_use()) {
+            let what = "File record 5 is not marked as a directory in use, and it is the root";
+            return Err(Error::damaged(what).at(file.base().offset()));
+        }
+        if !view.is_directory() {
             let what = format!("File record {dir} is not a directory");
             return Err(Error::not_found(what));
         }
@@ -258,8 +265,37 @@ impl<'v> Tree<'v> {
         Ok(self.children()?.nameless().to_vec())
     }
 
+    /// Number and sequence of a file. The root's are the same on every volume,
+    /// whatever is left of its record.
     fn reference(&self, n: RecordNo) -> Result<FileRef> {
-        Ok(self.volume.record(n)?.view().file_ref())
+        match self.volume.record(n) {
+            Err(e) if n == ROOT && is_damage(&e) => Ok(FileRef {
+                record: ROOT,
+                sequence: ROOT_SEQUENCE,
+            }),
+            record => Ok(record?.view().file_ref()),
+        }
+    }
+
+    /// A directory, in use or not; the root is one whatever its record says.
+    pub fn is_directory(&self, n: RecordNo) -> Result<bool> {
+        Ok(n == ROOT || self.volume.record(n)?.view().is_directory())
+    }
+
+    /// True when the file's own names are all known, and none of them is this
+    /// one in this directory: its index is behind the times.
+    pub fn is_elsewhere(&self, file: &FileRecords, dir: FileRef, name: &[u8]) -> bool {
+        let own = names_of(file);
+        let here = |(parent, own): &(FileRef, Vec<u8>)| {
+            let same = means(*parent, dir) || parent.record == dir.record && dir.sequence == 0;
+            same && own == name
+        };
+        file.notes.is_empty() && !own.is_empty() && !own.iter().any(here)
+    }
+
+    /// How many file records are damaged, when all were looked at.
+    pub fn damaged_records(&self) -> Result<u64> {
+        Ok(self.children()?.damaged())
     }
 
     /// The record is in use, and by the file that is meant.
@@ -322,11 +358,13 @@ impl<'v> Tree<'v> {
 
     /// The directory is in use, and not by another file.
     pub fn is_dir(&self, dir: FileRef) -> bool {
-        self.volume.record(dir.record).is_ok_and(|r| {
+        let found = self.volume.record(dir.record);
+        let sound = found.is_ok_and(|r| {
             let v = r.view();
             let same = v.sequence() == dir.sequence || dir.sequence == 0;
             v.is_directory() && v.in_use() && same
-        })
+        });
+        sound || dir.record == ROOT
     }
 
     fn link(&self, n: RecordNo) -> Result<Link> {
@@ -415,6 +453,18 @@ pub fn names_of(file: &FileRecords) -> Vec<(FileRef, Vec<u8>)> {
         found.extend(dos);
     }
     found
+}
+
+/// True when a name's reference to its directory means `dir`. The root is never
+/// another file's record, so its sequence number does not matter.
+fn means(link: FileRef, dir: FileRef) -> bool {
+    let same = link.sequence == dir.sequence || link.sequence == 0;
+    link.record == dir.record && (same || dir.record == ROOT)
+}
+
+/// True for what parent links can make good.
+fn is_damage(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Damaged | ErrorKind::Unreadable)
 }
 
 fn load_upcase(volume: &Volume) -> Result<UpCase> {

@@ -1,0 +1,215 @@
+//! `restore` from tape to a SCSI disk by a copy manager.
+
+use super::console::Console;
+use super::exit::Exit;
+use super::image_tape::{moved, remark};
+use super::restore::{RestoreArgs, is_unit, tell_plan};
+use super::text::{bytes, duration, rate, safe};
+use super::values::MoverChoice;
+use crate::archive::Archive;
+use crate::device::{SharedSource, Sink};
+use crate::error::{Error, Result};
+use crate::iscsi::Traffic;
+use crate::ops::engine::{Engine, Way};
+use crate::ops::image::Mover;
+use crate::ops::pipeline::default_threads;
+use crate::ops::place::Places;
+use crate::ops::restore::{RestoreOptions, RestorePlan};
+use crate::ops::restore_tape::{OffloadSummary, can_offload, restore_offloaded};
+use crate::ops::verify::{Comparison, VerifyOptions, compare};
+use crate::scsi::ScsiDisk;
+use crate::tape::TapeSource;
+use crate::units::human_bytes;
+use serde::Serialize;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[derive(Serialize)]
+struct SummaryRow<'a> {
+    archive: String,
+    target: String,
+    /// `written` or `verified`: never more than was checked.
+    state: &'static str,
+    #[serde(flatten)]
+    summary: &'a OffloadSummary,
+    comparison: Option<&'a Comparison>,
+    host_data_in: u64,
+    host_data_out: u64,
+    seconds: f64,
+    bytes_per_second: u64,
+    warnings: u64,
+}
+
+/// Restores, where a copy manager can. None: the host has to.
+pub fn run(
+    args: &RestoreArgs,
+    places: &mut Places,
+    tape: &Arc<TapeSource>,
+    archive: &Arc<Archive>,
+    console: &Console,
+) -> Result<Option<Exit>> {
+    let forced = args.mover == MoverChoice::CopyManager;
+    if args.mover == MoverChoice::Host {
+        remark(console, Mover::Host, "asked for");
+        return Ok(None);
+    }
+    let Some(text) = args.target.to_str().filter(|_| is_unit(&args.target)) else {
+        let e = Error::unsupported("The target is no logical unit that a copy manager writes");
+        if forced {
+            return Err(e.of(args.target.display().to_string()));
+        }
+        remark(console, Mover::Host, e.message());
+        return Ok(None);
+    };
+    let (disk, unit) = places.disk_to_write(text)?;
+    let drive = places.unit(&args.archive.display().to_string())?;
+    let found = match can_offload(archive) {
+        true => Engine::find(
+            &unit.unit,
+            &drive.unit,
+            Sink::sector_size(&disk),
+            Way::Restore,
+        ),
+        false => Err(Error::unsupported(
+            "the index of this tape does not say where the clusters are",
+        )),
+    };
+    let mut engine = match found {
+        Ok(e) => e,
+        Err(e) if forced => return Err(e),
+        Err(e) => {
+            remark(console, Mover::Host, &e.to_string());
+            return Ok(None);
+        }
+    };
+    remark(
+        console,
+        Mover::CopyManager,
+        &format!("the copy manager of {} can", engine.name()),
+    );
+    let plan = RestorePlan::new(archive.disk(), args.partition)
+        .map_err(|e| e.of(args.archive.display().to_string()))?;
+    tell_plan(args, &plan, archive.head(), true, console);
+    plan.fits(&disk)?;
+    if args.dry_run {
+        console.end_of_dry_run();
+        return Ok(Some(Exit::Done));
+    }
+    if !args.yes {
+        return Err(
+            Error::refused("Everything on the target would be overwritten")
+                .of(args.target.display().to_string())
+                .hint("check that it is the right device, then give --yes"),
+        );
+    }
+    let options = RestoreOptions {
+        threads: args.threads.unwrap_or_else(default_threads),
+        zero_free: args.zero_free,
+        partial: args.partial,
+        verify: args.verify,
+    };
+    let started = Instant::now();
+    let summary = restore_offloaded(archive, tape, &mut engine, &plan, &disk, &options, console)?;
+    let comparison = match args.verify {
+        true => Some(read_back(tape.clone(), &disk, &plan, &options, console)?),
+        false => None,
+    };
+    tell(
+        args,
+        &summary,
+        comparison.as_ref(),
+        places.traffic(),
+        started.elapsed(),
+        console,
+    );
+    Ok(Some(match () {
+        _ if !summary.lost.is_empty() => Exit::Mismatch,
+        _ if comparison.is_some_and(|c| !c.is_equal()) => Exit::Mismatch,
+        _ if summary.unreadable_bytes > 0 => Exit::Gaps,
+        _ => Exit::Done,
+    }))
+}
+
+/// Compares the disk with the tape: all of it passes this machine.
+fn read_back(
+    tape: SharedSource,
+    disk: &ScsiDisk,
+    plan: &RestorePlan,
+    options: &RestoreOptions,
+    console: &Console,
+) -> Result<Comparison> {
+    let base = |region: u16| {
+        plan.regions
+            .iter()
+            .find(|(r, _)| r.number == region)
+            .map(|(_, b)| *b)
+    };
+    let options = VerifyOptions {
+        threads: options.threads,
+    };
+    Ok(compare(tape, disk, base, &options, console)?.1)
+}
+
+fn tell(
+    args: &RestoreArgs,
+    s: &OffloadSummary,
+    c: Option<&Comparison>,
+    wire: Traffic,
+    time: Duration,
+    console: &Console,
+) {
+    let verified = c.is_some_and(Comparison::is_equal) && s.lost.is_empty();
+    let all = s.copied_bytes + s.host_bytes;
+    if console.json() {
+        let row = SummaryRow {
+            archive: args.archive.display().to_string(),
+            target: args.target.display().to_string(),
+            state: if verified { "verified" } else { "written" },
+            summary: s,
+            comparison: c,
+            host_data_in: wire.data_in,
+            host_data_out: wire.data_out,
+            seconds: time.as_secs_f64(),
+            bytes_per_second: rate(all, time),
+            warnings: console.warnings(),
+        };
+        return console.tell("summary", &row);
+    }
+    let mut t = format!(
+        "Restored: {}, {} in {}, {}/s\n",
+        safe(&args.target.display().to_string()),
+        bytes(all),
+        duration(time),
+        human_bytes(rate(all, time))
+    );
+    t += &moved(s.copied_bytes, s.commands, wire);
+    if s.unreadable_bytes > 0 {
+        let _ = writeln!(
+            t,
+            "  Unreadable   {} were so when the backup was made; they are zeros",
+            bytes(s.unreadable_bytes)
+        );
+    }
+    if s.skipped_bytes > 0 {
+        let _ = writeln!(
+            t,
+            "  Left out     {}, they are zeros",
+            bytes(s.skipped_bytes)
+        );
+    }
+    for r in &s.lost {
+        let _ = writeln!(
+            t,
+            "  Lost         {} at {:#x}: the tape did not give them",
+            bytes(r.len()),
+            r.start
+        );
+    }
+    t += match c {
+        Some(c) if c.is_equal() => "Verified: the disk was compared with the tape and is equal\n",
+        Some(_) => "Not verified: the disk differs from the tape\n",
+        None => "Not verified: the disk was written and not read back\n",
+    };
+    console.say(&t);
+}

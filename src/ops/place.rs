@@ -1,0 +1,149 @@
+//! From what the user wrote to something that is read or written: a file, a
+//! block device, the disk or the tape behind a logical unit.
+
+use super::unit::{Opened, Opener, is_tape, is_unit};
+use crate::device::{
+    Identity, OpenOptions, OpenedSource, SharedSource, Source, SourceKind, open_source,
+};
+use crate::error::{Error, Result};
+use crate::iscsi::Traffic;
+use crate::scsi::ScsiDisk;
+use crate::tape::{Media, NoChange, PartMap, ScsiDrive, TapeSource};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Makes whoever changes the cartridges of a drive.
+pub type MediaMaker = Box<dyn Fn() -> Result<Box<dyn Media>> + Send>;
+
+/// Opens places. Units of one target share a session.
+pub struct Places {
+    opener: Opener,
+    media: MediaMaker,
+    /// Cartridges of a set, as somebody remembers them.
+    known: Box<dyn Fn() -> Vec<PartMap> + Send>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            opener: Opener::new(),
+            media: Box::new(|| Ok(Box::new(NoChange))),
+            known: Box::new(Vec::new),
+        }
+    }
+}
+
+/// A place that is read.
+pub struct ReadPlace {
+    /// Its bytes and what is known about it.
+    pub opened: OpenedSource,
+    /// The unit, where it is one.
+    pub unit: Option<Opened>,
+    /// The tape, where it is one.
+    pub tape: Option<Arc<TapeSource>>,
+}
+
+impl Places {
+    /// Cartridges are changed by what this makes.
+    pub fn with_media(mut self, media: MediaMaker) -> Self {
+        self.media = media;
+        self
+    }
+
+    /// What is known of sets beforehand.
+    pub fn with_known(mut self, known: Box<dyn Fn() -> Vec<PartMap> + Send>) -> Self {
+        self.known = known;
+        self
+    }
+
+    /// The unit that a text names; block devices are reached by their SCSI unit.
+    pub fn unit(&mut self, text: &str) -> Result<Opened> {
+        self.opener.open(text)
+    }
+
+    /// Who changes cartridges.
+    pub fn media(&self) -> Result<Box<dyn Media>> {
+        (self.media)()
+    }
+
+    /// What went over all iSCSI sessions.
+    pub fn traffic(&self) -> Traffic {
+        self.opener.traffic()
+    }
+
+    /// True when the text names a tape drive. Files and block devices are not
+    /// looked at.
+    pub fn is_tape(&mut self, path: &Path) -> Result<bool> {
+        match path.to_str().filter(|t| is_unit(t)) {
+            Some(text) => is_tape(&self.opener.open(text)?.unit),
+            None => Ok(false),
+        }
+    }
+
+    /// Opens something to read.
+    pub fn open(&mut self, path: &Path, options: OpenOptions) -> Result<ReadPlace> {
+        let Some(text) = path.to_str().filter(|t| is_unit(t)) else {
+            return Ok(ReadPlace {
+                opened: open_source(path, options)?,
+                unit: None,
+                tape: None,
+            });
+        };
+        let unit = self.opener.open(text)?;
+        unit.check_quiet(options.live)?;
+        if is_tape(&unit.unit)? {
+            let drive = ScsiDrive::open(unit.unit.clone())?;
+            let tape = TapeSource::open(Box::new(drive), self.media()?, (self.known)())?;
+            let tape = Arc::new(tape);
+            return Ok(ReadPlace {
+                opened: OpenedSource {
+                    identity: identity(&unit, tape.len(), tape.sector_size())?,
+                    source: tape.clone(),
+                    usage: Vec::new(),
+                },
+                unit: Some(unit),
+                tape: Some(tape),
+            });
+        }
+        let disk = ScsiDisk::open(unit.unit.clone())?;
+        let identity = identity(&unit, Source::len(&disk), Source::sector_size(&disk))?;
+        let source: SharedSource = Arc::new(disk);
+        Ok(ReadPlace {
+            opened: OpenedSource {
+                source,
+                identity,
+                usage: Vec::new(),
+            },
+            unit: Some(unit),
+            tape: None,
+        })
+    }
+
+    /// Opens a disk unit to write to.
+    pub fn disk_to_write(&mut self, text: &str) -> Result<(ScsiDisk, Opened)> {
+        let unit = self.opener.open(text)?;
+        unit.check_unused()?;
+        if is_tape(&unit.unit)? {
+            return Err(Error::usage("This is a tape drive, expected a disk")
+                .of(unit.unit.name())
+                .hint("ntbak image writes backups to tape"));
+        }
+        Ok((ScsiDisk::open(unit.unit.clone())?, unit))
+    }
+}
+
+fn identity(unit: &Opened, size: u64, sector_size: u32) -> Result<Identity> {
+    let what = unit.unit.identity()?;
+    Ok(Identity {
+        path: unit.unit.name().to_string(),
+        kind: SourceKind::Disk,
+        size,
+        sector_size,
+        physical_sector_size: None,
+        vendor: Some(what.inquiry.vendor.clone()).filter(|s| !s.is_empty()),
+        model: Some(what.inquiry.product.clone()).filter(|s| !s.is_empty()),
+        serial: what.serial.clone(),
+        device: None,
+        partition: None,
+    })
+}
