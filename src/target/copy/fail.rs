@@ -83,12 +83,12 @@ impl Failed {
 fn forward(f: &Failure) -> Forwarded {
     let sense = match &f.sense {
         Some(s) if s.raw.is_empty() => s.encode_fixed(),
-        Some(s) => s.raw.clone(),
+        Some(s) => s.raw.to_vec(),
         None => Vec::new(),
     };
     Forwarded {
         status: f.status.code(),
-        sense,
+        sense: sense.into(),
     }
 }
 
