@@ -2,7 +2,9 @@
 
 use super::exit::TABLE;
 use super::progress::When;
-use super::{cat, diff, extract, generate, image, info, ls, probe, restore, target, verify};
+use super::{
+    cat, diff, extract, generate, image, info, ls, plan, probe, restore, tape, target, verify,
+};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// NTFS-aware, image-level backup: image, verify, browse and restore NTFS
@@ -47,6 +49,7 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Image(image::ImageArgs),
+    Plan(plan::PlanArgs),
     Restore(restore::RestoreArgs),
     Verify(verify::VerifyArgs),
     Info(info::InfoArgs),
@@ -56,6 +59,7 @@ pub enum Verb {
     Diff(diff::DiffArgs),
     Probe(probe::ProbeArgs),
     Target(target::TargetArgs),
+    Tape(tape::TapeArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
 }

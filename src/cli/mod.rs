@@ -26,12 +26,14 @@ mod image_tape;
 mod info;
 mod ls;
 mod out;
+mod plan;
 mod probe;
 mod progress;
 mod restore;
 mod restore_tape;
 mod signals;
 mod style;
+mod tape;
 mod target;
 mod text;
 mod values;
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
 fn run(verb: &Verb, console: &Console) -> crate::error::Result<Exit> {
     match verb {
         Verb::Image(a) => image::run(a, console),
+        Verb::Plan(a) => plan::run(a, console),
         Verb::Restore(a) => restore::run(a, console),
         Verb::Verify(a) => verify::run(a, console),
         Verb::Info(a) => info::run(a, console),
@@ -87,6 +90,7 @@ fn run(verb: &Verb, console: &Console) -> crate::error::Result<Exit> {
         Verb::Diff(a) => diff::run(a, console),
         Verb::Probe(a) => probe::run(a, console),
         Verb::Target(a) => target::run(a, console),
+        Verb::Tape(a) => tape::run(a, console),
         Verb::Generate(a) => generate::run(a, console),
     }
 }

@@ -57,6 +57,14 @@ impl Caps {
             ))
             .hint("let the host move the data: --mover host writes the same tape"));
         }
+        let list = u64::from(2 * cscd::BYTES) + embedded_len(header);
+        if limits.header_way() == Some(HeaderWay::Embedded) && limits.list_bytes < list {
+            return Err(Error::unsupported(format!(
+                "The copy manager takes lists of {} bytes, a record header needs {list}",
+                limits.list_bytes
+            ))
+            .hint("let the host move the data: --mover host writes the same tape"));
+        }
         let t = g.tape_block;
         let way = limits.header_way().unwrap_or(HeaderWay::Inline);
         // With residue a segment writes up to a tape block more than it moves,

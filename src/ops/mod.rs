@@ -19,6 +19,7 @@ pub mod restore_tape;
 mod rules;
 pub mod second;
 pub mod stream;
+pub mod tape;
 pub mod unit;
 pub mod verify;
 pub mod view;

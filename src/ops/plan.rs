@@ -1,172 +1,10 @@
-//! `plan`: what EXTENDED COPY would have to do for a source, command by command.
+//! `plan`: what EXTENDED COPY has to do for a source, command by command.
 
-use super::image::{ImagePlan, Job, JobKind, Jobs};
-use crate::archive::{ArchiveId, CellPlace, ChunkRun, Header, RunKind};
-use crate::copy::{Backup, Cell, Command, Geometry, Limits, PlannedRecord, RecordMaker, Run};
-use crate::error::{Error, Result};
+use super::image::{ImagePlan, Maker, OFFLOADED_CELL, cell_of};
+use crate::archive::ArchiveId;
+use crate::copy::{Backup, Cell, Command, Geometry, Limits};
+use crate::error::Result;
 use serde::Serialize;
-
-/// Bytes of a grid cell when a copy manager moves the data: nothing is
-/// compressed, so that a cell costs a header and no more.
-pub const CELL_BYTES: u32 = 32 << 20;
-
-/// Filemarks behind the tape file of the chunks.
-pub const DATA_FILEMARKS: u32 = 1;
-
-/// The chunks of a plan as cells of the disk.
-pub struct Cells<'a> {
-    jobs: Jobs<'a>,
-    starts: Vec<(u16, u64)>,
-    sector: u64,
-}
-
-impl<'a> Cells<'a> {
-    /// Checks that everything lies on sectors, as a disk has them.
-    pub fn new(plan: &'a ImagePlan) -> Result<Self> {
-        let sector = u64::from(plan.disk.sector_bytes);
-        for r in &plan.regions {
-            let odd = |n: u64| !n.is_multiple_of(sector);
-            if odd(r.region.start) || odd(r.region.bytes) {
-                return Err(Error::unsupported(format!(
-                    "Region {} does not lie on sectors of {sector} bytes",
-                    r.region.number
-                ))
-                .of(plan.source.path.clone()));
-            }
-        }
-        Ok(Self {
-            jobs: plan.jobs(false),
-            starts: plan
-                .regions
-                .iter()
-                .map(|r| (r.region.number, r.region.start / sector))
-                .collect(),
-            sector,
-        })
-    }
-}
-
-impl Iterator for Cells<'_> {
-    type Item = Cell;
-
-    fn next(&mut self) -> Option<Cell> {
-        loop {
-            let Job {
-                region,
-                kind,
-                pieces,
-            } = self.jobs.next()?;
-            let (JobKind::Cell { cell, .. }, Some(&(number, start))) =
-                (kind, self.starts.get(region))
-            else {
-                continue;
-            };
-            let runs = pieces
-                .iter()
-                .map(|p| Run {
-                    lba: start + p.start / self.sector,
-                    blocks: p.len / self.sector,
-                    kind: p.kind as u8,
-                })
-                .collect();
-            return Some(Cell {
-                region: number,
-                cell,
-                runs,
-            });
-        }
-    }
-}
-
-/// Makes the headers of Chunk records whose bytes nobody here sees.
-pub struct ChunkHeaders {
-    id: ArchiveId,
-    sector: u32,
-    cell_units: u32,
-    starts: Vec<(u16, u64)>,
-    first_sequence: u64,
-}
-
-impl ChunkHeaders {
-    /// For a plan; the first Chunk has this sequence number.
-    pub fn new(plan: &ImagePlan, id: ArchiveId, first_sequence: u64) -> Self {
-        let sector = plan.disk.sector_bytes;
-        Self {
-            id,
-            sector,
-            cell_units: plan.disk.cell_bytes / sector.max(1),
-            starts: plan
-                .regions
-                .iter()
-                .map(|r| (r.region.number, r.region.start / u64::from(sector.max(1))))
-                .collect(),
-            first_sequence,
-        }
-    }
-
-    /// The header of a planned record.
-    pub fn make(&self, r: &PlannedRecord) -> Result<Header> {
-        let bad = || {
-            Error::damaged(format!(
-                "A run of cell {} of region {} does not fit the cell",
-                r.cell, r.region
-            ))
-        };
-        let start = self.starts.iter().find(|s| s.0 == r.region).map(|s| s.1);
-        let first = r
-            .cell
-            .checked_mul(u64::from(self.cell_units))
-            .and_then(|n| n.checked_add(start?))
-            .ok_or_else(bad)?;
-        let runs = r
-            .runs
-            .iter()
-            .map(|run| {
-                Ok(ChunkRun {
-                    start: run
-                        .lba
-                        .checked_sub(first)
-                        .and_then(|n| u32::try_from(n).ok())
-                        .ok_or_else(bad)?,
-                    units: u32::try_from(run.blocks).map_err(|_| bad())?,
-                    kind: match run.kind {
-                        0 => RunKind::Data,
-                        1 => RunKind::Zero,
-                        2 => RunKind::Unreadable,
-                        _ => RunKind::Skipped,
-                    },
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let place = CellPlace {
-            region: r.region,
-            cell: r.cell,
-            unit: self.sector,
-            cell_units: self.cell_units,
-            granule: 0,
-        };
-        let mut h = Header::unseen_chunk(self.id, place, &runs);
-        h.sequence = self.first_sequence + r.number;
-        h.stream_offset = r.offset;
-        h.gap = u32::try_from(r.gap / crate::archive::BLOCK as u64).map_err(|_| bad())?;
-        if h.len() as u64 != r.header_len {
-            h.longer = u32::try_from(r.header_len).map_err(|_| bad())?;
-        }
-        Ok(h)
-    }
-}
-
-impl RecordMaker for ChunkHeaders {
-    fn header_len(&self, runs: usize) -> u64 {
-        Header::chunk_len(runs)
-    }
-
-    fn header(&mut self, record: &PlannedRecord) -> Result<Vec<u8>> {
-        let mut out = Vec::new();
-        self.make(record)?.encode(&mut out);
-        Ok(out)
-    }
-}
 
 /// The sum of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -212,18 +50,61 @@ impl Sum {
     }
 }
 
-/// The commands that move the chunks of a plan, made one by one. The stream
-/// offset of the first is `offset`, its sequence number `first_sequence`.
-pub fn backup<'a>(
-    plan: &'a ImagePlan,
-    id: ArchiveId,
-    limits: &Limits,
-    geometry: &Geometry,
-    offset: u64,
-    first_sequence: u64,
-) -> Result<Backup<Cells<'a>, ChunkHeaders>> {
-    let maker = ChunkHeaders::new(plan, id, first_sequence);
-    Ok(Backup::new(Cells::new(plan)?, maker, limits, geometry)?
-        .going_on(offset, 0, Default::default())?
-        .filemarks(DATA_FILEMARKS))
+/// The commands of a plan and how they are told.
+pub struct TapePlan {
+    plan: ImagePlan,
+    maker: Maker,
+    /// The copy manager's.
+    pub limits: Limits,
+    /// Blocks of the tape and of the disk.
+    pub geometry: Geometry,
+}
+
+impl TapePlan {
+    /// For tape blocks of `block` bytes, or as the copy manager likes them. The
+    /// place in the stream counts from the first Chunk: how long the records before
+    /// it are is known when they are written.
+    pub fn new(mut plan: ImagePlan, limits: &Limits, block: Option<u64>) -> Result<Self> {
+        let sector = u64::from(plan.disk.sector_bytes);
+        limits.check_backup(sector)?;
+        let block = match block {
+            Some(n) => n,
+            None => limits.choose_block()?,
+        };
+        plan.disk.cell_bytes = plan.disk.cell_bytes.max(OFFLOADED_CELL);
+        let new = Self {
+            maker: Maker::new(&plan, ArchiveId([0; 16]), 0),
+            geometry: Geometry::new(block, sector),
+            limits: limits.clone(),
+            plan,
+        };
+        // What does not fit at all is told before anything is printed.
+        Backup::new(
+            std::iter::empty::<Cell>(),
+            &new.maker,
+            &new.limits,
+            &new.geometry,
+        )?;
+        Ok(new)
+    }
+
+    /// The commands, made one by one.
+    pub fn commands(&self) -> Result<impl Iterator<Item = Result<Command>> + '_> {
+        let sector = u64::from(self.plan.disk.sector_bytes);
+        let cells = self
+            .plan
+            .jobs(false)
+            .filter_map(move |job| cell_of(&self.plan, sector, &job));
+        Ok(Backup::new(cells, &self.maker, &self.limits, &self.geometry)?.filemarks(1))
+    }
+
+    /// Bytes of file records, which the host reads and writes.
+    pub fn host_bytes(&self) -> u64 {
+        self.plan.regions.iter().map(|r| r.keep.mft_bytes()).sum()
+    }
+
+    /// What is planned for.
+    pub fn source(&self) -> &ImagePlan {
+        &self.plan
+    }
 }

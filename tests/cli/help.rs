@@ -2,8 +2,9 @@
 
 use super::*;
 
-const VERBS: [&str; 9] = [
-    "image", "restore", "verify", "info", "ls", "cat", "extract", "diff", "probe",
+const VERBS: [&str; 12] = [
+    "image", "restore", "verify", "info", "ls", "cat", "extract", "diff", "plan", "probe",
+    "target", "tape",
 ];
 
 #[test]

@@ -5,6 +5,7 @@ mod interrupt;
 mod jobs;
 mod output;
 mod refusals;
+mod target;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

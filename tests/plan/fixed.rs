@@ -257,11 +257,9 @@ fn tape_files_and_cartridges_are_never_read_across() {
 
 #[test]
 fn huge_extents_are_split() {
-    for (name, block) in [("full-ntbak", 512), ("xp-dbe", 512), ("4kn", 4096)] {
-        // 40 MiB in one run, in a cell of 64 MiB.
-        let cells = cells_of(&[(7, 40 * 2048 * 512 / block, 0), (9, 1, 0)], 131_072);
-        whole_trip(name, block, &cells, None, &[true, false]);
-    }
+    // More than 65,535 blocks in one run, in a cell of 64 MiB.
+    let cells = cells_of(&[(7, 70_000, 0), (9, 1, 0)], 131_072);
+    whole_trip("full-ntbak", 512, &cells, None, &[true, false]);
 }
 
 #[test]

@@ -1,17 +1,20 @@
-//! `target`: serves disks, tape drives and a changer over iSCSI until it is told
-//! to end.
+//! `target`: serves disks, tape drives and a changer over iSCSI, with a copy
+//! manager behind them, until it is told to end.
 
 mod units;
 
 use super::console::Console;
 use super::exit::{Exit, TABLE};
+use crate::copy::profile::DEFAULT;
 use crate::error::{Error, Result};
 use crate::iscsi::chap::Credentials;
 use crate::tape::cartridge::Cartridge;
 use crate::target::changer::Changer;
 use crate::target::common::Identity;
 use crate::target::tape::TapeDrive;
-use crate::target::{Device, DiskUnit, Server, ServerConfig, Unit, UnitSet};
+use crate::target::{
+    CopyManager, CopyProfile, Device, DiskUnit, Server, ServerConfig, Unit, UnitSet,
+};
 use crate::units::human_bytes;
 use clap::Args;
 use serde::Serialize;
@@ -25,7 +28,7 @@ const SHORTEST_SECRET: usize = 12;
 
 /// Serve disks, tape drives and a medium changer over iSCSI
 ///
-/// The units are numbered from LUN 0 in the order of the options. The address
+/// A copy manager stands behind them: EXTENDED COPY moves data between them. The units are numbered from LUN 0 in the order of the options. The address
 /// of each is printed when it can be used. An interrupt ends the service when
 /// everything that was written is on the medium.
 #[derive(Debug, Args)]
@@ -33,6 +36,7 @@ const SHORTEST_SECRET: usize = 12;
 Examples:
   ntbak target --disk system=disk.img --tape drive=cartridge.tap,size=100G
   ntbak target --disk data=/dev/sdb,ro --listen 0.0.0.0 --chap backup:averylongsecret
+  ntbak target --disk a=a.img --tape t --changer c=cartridges,slots=4,size=10G
   ntbak target --disk a=a.img --disk b=b.img,block=4096 --listen 127.0.0.1:0 --json
 
 {TABLE}"))]
@@ -49,6 +53,12 @@ pub struct TargetArgs {
     #[arg(long, value_name = "IQN", value_parser = iscsi_name,
         default_value = "iqn.2026-11.org.ntbak:target")]
     name: String,
+    /// Copy manager to impersonate, and what it is to do wrong
+    ///
+    /// A profile such as full-ntbak, router-spc2 or tiny; behind it faults such as
+    /// fail=segment:3@65536:source, busy=1 or late-status=500 (docs/copy.md).
+    #[arg(long, value_name = "NAME[,FAULT]", default_value = DEFAULT)]
+    profile: String,
 }
 
 fn chap(text: &str) -> Result<Credentials, String> {
@@ -130,8 +140,10 @@ pub fn run(args: &TargetArgs, console: &Console) -> Result<Exit> {
             Error::usage("There is no unit to serve").hint("give at least one --disk NAME=FILE")
         );
     }
+    let profile = CopyProfile::parse(&args.profile)?;
     let devices = open(args, console)?;
-    let units = Arc::new(UnitSet::new(&args.name, devices, None)?);
+    let copies = Arc::new(CopyManager::new(profile));
+    let units = Arc::new(UnitSet::new(&args.name, devices, Some(copies))?);
     let mut config = ServerConfig::new(with_port(&args.listen), &*args.name);
     config.chap.clone_from(&args.chap);
     let server = Server::start(config, units.clone())?;

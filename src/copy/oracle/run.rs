@@ -188,6 +188,10 @@ impl Model {
             &segment.shape(sides.0, sides.1),
         );
         self.measure(segment, &effects)?;
+        let most = self.limits.command_bytes;
+        if most != 0 && out.written + effects.written > most {
+            return Err(failed(0x2600, Field::in_segment(segment.count_field())));
+        }
         between.destination.extend(given);
         let block = |s: Option<crate::copy::residue::Side>| s.map_or(1, |s| s.block);
         // With FIXED one transfer is several blocks of the tape.

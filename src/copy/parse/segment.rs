@@ -152,7 +152,7 @@ fn one(left: &[u8], at: usize, rules: &Limits) -> Result<(Segment, usize), Refus
     }
     match fixed {
         Some(len) if len != stated => return Err(wrong(2)),
-        None if stated < 12 || stated % 4 != 0 => return Err(wrong(2)),
+        None if stated < 12 || !stated.is_multiple_of(4) => return Err(wrong(2)),
         _ => {}
     }
     let d = left
@@ -182,7 +182,7 @@ fn one(left: &[u8], at: usize, rules: &Limits) -> Result<(Segment, usize), Refus
         },
         0x04 => {
             let offset = u32_at(d, 12);
-            if offset % 4 != 0 {
+            if !offset.is_multiple_of(4) {
                 return Err(wrong(12));
             }
             Body::Inline {

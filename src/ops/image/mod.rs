@@ -10,8 +10,9 @@ mod tape;
 mod work;
 
 pub use hash::HashKind;
-pub(super) use jobs::{Job, JobKind, Jobs};
+pub(super) use offload::{Maker, cell_of};
 pub use plan::{ImagePlan, PlanOptions, RegionPlan, Skip, SkippedFile, plan};
+pub(super) use tape::OFFLOADED_CELL;
 pub use tape::{Mover, TapeSummary, TapeTarget, image_to_tape};
 
 use super::pipeline;
@@ -22,7 +23,7 @@ use crate::device::{FileSource, SharedSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Observer, warning};
 use hash::Hashers;
-
+use jobs::JobKind;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -238,7 +239,8 @@ fn copy<W: Write>(
     })
 }
 
-fn new_id() -> Result<ArchiveId> {
+/// Random.
+pub(super) fn new_id() -> Result<ArchiveId> {
     let mut id = [0; 16];
     let mut at = 0;
     while at < id.len() {

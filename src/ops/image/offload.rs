@@ -28,7 +28,7 @@ pub struct Copied {
 }
 
 /// Makes headers of records that nobody sees the data of.
-struct Maker {
+pub struct Maker {
     id: ArchiveId,
     /// Sequence number of the first record of the plan.
     sequence: u64,
@@ -39,6 +39,21 @@ struct Maker {
 }
 
 impl Maker {
+    /// For a plan; its first record has this sequence number.
+    pub fn new(plan: &ImagePlan, id: ArchiveId, sequence: u64) -> Self {
+        Self {
+            id,
+            sequence,
+            sector: u64::from(plan.disk.sector_bytes),
+            cell: u64::from(plan.disk.cell_bytes),
+            bases: plan
+                .regions
+                .iter()
+                .map(|r| (r.region.number, r.region.start))
+                .collect(),
+        }
+    }
+
     fn of(&self, r: &PlannedRecord) -> Result<Header> {
         let odd = || Error::damaged(format!("A run does not fit cell {}", r.cell));
         let base = self.bases.get(&r.region).ok_or_else(odd)? + r.cell * self.cell;
@@ -111,17 +126,7 @@ pub fn offload(
     let (sequence, offset) = writer.next_place();
     let sector = u64::from(plan.disk.sector_bytes);
     let geometry = Geometry::new(u64::from(writer.output().block_bytes()), sector);
-    let maker = Maker {
-        id: writer.id(),
-        sequence,
-        sector,
-        cell: u64::from(plan.disk.cell_bytes),
-        bases: plan
-            .regions
-            .iter()
-            .map(|r| (r.region.number, r.region.start))
-            .collect(),
-    };
+    let maker = Maker::new(plan, writer.id(), sequence);
     let cells = jobs.filter_map(|job| cell_of(plan, sector, &job));
     let backup = Backup::new(cells, &maker, &engine.limits, &geometry)?
         .going_on(offset, 0, Lead::default())?
@@ -139,7 +144,8 @@ pub fn offload(
     Ok(mover.copied)
 }
 
-fn cell_of(plan: &ImagePlan, sector: u64, job: &Job) -> Option<Cell> {
+/// What a job is for a copy manager: blocks of the disk. None for file records.
+pub fn cell_of(plan: &ImagePlan, sector: u64, job: &Job) -> Option<Cell> {
     let JobKind::Cell { cell, .. } = job.kind else {
         return None;
     };

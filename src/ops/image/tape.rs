@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub const BLOCK_BYTES: u32 = 256 << 10;
 /// Bytes of a grid cell when a copy manager moves them: as much as one segment
 /// descriptor can name.
-const OFFLOADED_CELL: u32 = 32 << 20;
+pub const OFFLOADED_CELL: u32 = 32 << 20;
 
 /// Who moves the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

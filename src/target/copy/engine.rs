@@ -231,9 +231,11 @@ impl<'a> Engine<'a> {
     }
 
     pub(super) fn fault_stop(&self, k: usize, what: What) -> Stop {
-        let status = |status| Failure {
-            status,
-            sense: None,
+        let status = |status| {
+            Box::new(Failure {
+                status,
+                sense: None,
+            })
         };
         match what {
             What::Source => Failed::source(k, check(SenseKey::MediumError, 0x11, 0x00)),
@@ -273,7 +275,7 @@ impl<'a> Engine<'a> {
                 status: Status::CheckCondition,
                 sense: Some(sense),
             };
-            Failed::source(k, f)
+            Failed::source(k, Box::new(f))
         })
     }
 
@@ -291,7 +293,7 @@ impl<'a> Engine<'a> {
         &mut self,
         k: usize,
         step: &Step,
-        act: impl FnOnce(&dyn CopyTape) -> Result<(), Failure>,
+        act: impl FnOnce(&dyn CopyTape) -> Result<(), Box<Failure>>,
     ) -> Result<(), Stop> {
         self.flush()?;
         self.unread()?;
@@ -392,7 +394,7 @@ impl<'a> Engine<'a> {
                 rope.push(piece);
                 Ok(rope)
             }
-            Some(Part::Failed(f)) => Err(Failed::source(k, *f)),
+            Some(Part::Failed(f)) => Err(Failed::source(k, f)),
             None => Err(lost(k)),
         }
     }
@@ -474,7 +476,7 @@ fn lost(k: usize) -> Stop {
 
 /// Writes bytes to a disk from any byte on: edge blocks are read, changed and
 /// written.
-fn put(disk: &dyn CopyDisk, start: u64, rope: &Rope) -> Result<(), (usize, Failure)> {
+fn put(disk: &dyn CopyDisk, start: u64, rope: &Rope) -> Result<(), (usize, Box<Failure>)> {
     let block = u64::from(disk.block().max(1));
     let mut rope = rope.clone();
     let mut at = start;

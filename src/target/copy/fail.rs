@@ -26,9 +26,9 @@ pub struct Failed {
     /// Where.
     pub field: Option<Field>,
     /// How the source ended its command.
-    pub source: Option<Failure>,
+    pub source: Option<Box<Failure>>,
     /// How the destination ended its command.
-    pub destination: Option<Failure>,
+    pub destination: Option<Box<Failure>>,
     /// What of the segment was not written, when something was: bytes, or
     /// blocks of the destination.
     pub residual: Option<u64>,
@@ -37,25 +37,25 @@ pub struct Failed {
 impl Failed {
     /// By the segment itself.
     pub fn problem(segment: usize, p: Problem) -> Stop {
-        Self::new(segment, p.code, p.field, None, None)
+        Self::stop(segment, p.code, p.field, None, None)
     }
 
     /// By the source.
-    pub fn source(segment: usize, f: Failure) -> Stop {
-        Self::new(segment, 0x0d01, None, Some(f), None)
+    pub fn source(segment: usize, f: Box<Failure>) -> Stop {
+        Self::stop(segment, 0x0d01, None, Some(f), None)
     }
 
     /// By the destination.
-    pub fn destination(segment: usize, f: Failure) -> Stop {
-        Self::new(segment, 0x0d01, None, None, Some(f))
+    pub fn destination(segment: usize, f: Box<Failure>) -> Stop {
+        Self::stop(segment, 0x0d01, None, None, Some(f))
     }
 
-    fn new(
+    fn stop(
         segment: usize,
         code: u16,
         field: Option<Field>,
-        source: Option<Failure>,
-        destination: Option<Failure>,
+        source: Option<Box<Failure>>,
+        destination: Option<Box<Failure>>,
     ) -> Stop {
         Stop::Failed(Box::new(Self {
             segment,
@@ -74,8 +74,8 @@ impl Failed {
         sense.command_specific = self.segment as u64 & 0xffff;
         sense.information = self.residual.and_then(|r| i64::try_from(r).ok());
         sense.sense_key_specific = self.field.map(Field::bytes);
-        sense.source = self.source.as_ref().map(forward);
-        sense.destination = self.destination.as_ref().map(forward);
+        sense.source = self.source.as_deref().map(forward);
+        sense.destination = self.destination.as_deref().map(forward);
         sense
     }
 }
@@ -93,18 +93,18 @@ fn forward(f: &Failure) -> Forwarded {
 }
 
 /// CHECK CONDITION of a unit.
-pub fn check(key: SenseKey, asc: u8, ascq: u8) -> Failure {
-    Failure {
+pub fn check(key: SenseKey, asc: u8, ascq: u8) -> Box<Failure> {
+    Box::new(Failure {
         status: Status::CheckCondition,
         sense: Some(Sense::new(key, asc, ascq)),
-    }
+    })
 }
 
 /// How a unit refused one of our commands.
-pub fn refused(r: Refusal) -> Failure {
+pub fn refused(r: Refusal) -> Box<Failure> {
     let reply = r.into_reply();
-    Failure {
+    Box::new(Failure {
         status: reply.status,
         sense: reply.sense,
-    }
+    })
 }

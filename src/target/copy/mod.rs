@@ -306,7 +306,7 @@ fn extents<'a>(
             to.is_some_and(|to| to.0.lun() == unit.0.lun())
         });
         let mut len = step.effects.read;
-        let mut then: Option<Failure> = None;
+        let mut then: Option<Box<Failure>> = None;
         if let Some(f) = fault.filter(|f| f.segment == k && f.what == What::Source)
             && f.at < len
         {

@@ -49,8 +49,14 @@ impl Step {
 pub fn program(list: &List, units: &[Resolved], limits: &Limits) -> Vec<Step> {
     let mut steps = Vec::with_capacity(list.segments.len());
     let mut between = Residue::default();
+    let mut moved = 0u64;
     for segment in &list.segments {
-        let step = one(list, units, limits, segment, between);
+        let mut step = one(list, units, limits, segment, between);
+        let most = limits.command_bytes;
+        if most != 0 && moved.saturating_add(step.effects.written) > most {
+            step.problem = Some(problem(0x2600, Field::in_segment(segment.count_field())));
+        }
+        moved = moved.saturating_add(step.out());
         between = step.effects.after;
         let last = step.problem.is_some() || step.effects.end == End::Inexact;
         steps.push(step);

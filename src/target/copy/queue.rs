@@ -4,10 +4,13 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// The last ticket given out, and who holds one: its ticket and its tapes.
+type Claims = (u64, Vec<(u64, Vec<u16>)>);
+
 /// Copies that run or wait, in their order.
 #[derive(Debug, Default)]
 pub struct Queue {
-    claims: Mutex<(u64, Vec<(u64, Vec<u16>)>)>,
+    claims: Mutex<Claims>,
     changed: Condvar,
 }
 
@@ -18,7 +21,7 @@ pub struct Place<'a> {
 }
 
 impl Queue {
-    fn claims(&self) -> MutexGuard<'_, (u64, Vec<(u64, Vec<u16>)>)> {
+    fn claims(&self) -> MutexGuard<'_, Claims> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

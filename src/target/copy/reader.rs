@@ -25,7 +25,7 @@ pub struct Extent<'a> {
     /// Number of bytes.
     pub len: u64,
     /// What ends it then; a fault that was asked for.
-    pub then: Option<Failure>,
+    pub then: Option<Box<Failure>>,
 }
 
 /// What came for a segment.
@@ -124,7 +124,7 @@ impl<'a> Extents<'a> {
             .into_iter()
             .map(|(step, r)| (step, Part::Data(Piece::new(buffer.clone(), r))))
             .collect();
-        chunk.extend(failure.map(|(step, f)| (step, Part::Failed(Box::new(f)))));
+        chunk.extend(failure.map(|(step, f)| (step, Part::Failed(f))));
         Some(chunk)
     }
 

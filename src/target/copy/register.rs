@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 /// PERSISTENT RESERVE OUT, REGISTER. A pending unit attention is for the
 /// initiator, not for us: it stays.
-pub fn register(unit: &Unit, nexus: &Nexus, key: u64, action: u64) -> Result<(), Failure> {
+pub fn register(unit: &Unit, nexus: &Nexus, key: u64, action: u64) -> Result<(), Box<Failure>> {
     let mut list = [0; 24];
     for (to, n) in list.chunks_mut(8).zip([key, action]) {
         to.copy_from_slice(&n.to_be_bytes());
@@ -37,9 +37,9 @@ pub fn register(unit: &Unit, nexus: &Nexus, key: u64, action: u64) -> Result<(),
     }
     match reply.status {
         Status::Good => Ok(()),
-        status => Err(Failure {
+        status => Err(Box::new(Failure {
             status,
             sense: reply.sense,
-        }),
+        })),
     }
 }

@@ -17,7 +17,7 @@ impl CopyDisk for DiskUnit {
         DiskUnit::blocks(self)
     }
 
-    fn read(&self, lba: u64, buf: &mut [u8]) -> Result<(), (usize, Failure)> {
+    fn read(&self, lba: u64, buf: &mut [u8]) -> Result<(), (usize, Box<Failure>)> {
         let block = u64::from(self.block_size());
         self.read_blocks(lba, buf).map_err(|r| {
             let f = refused(r);
@@ -30,7 +30,7 @@ impl CopyDisk for DiskUnit {
         })
     }
 
-    fn write(&self, mut lba: u64, data: &mut [IoSlice<'_>]) -> Result<(), (usize, Failure)> {
+    fn write(&self, mut lba: u64, data: &mut [IoSlice<'_>]) -> Result<(), (usize, Box<Failure>)> {
         let block = self.block_size() as usize;
         let mut done = 0;
         // Where blocks cross from one slice into the next they are put together.
@@ -55,14 +55,14 @@ fn together(data: &[IoSlice<'_>]) -> Vec<u8> {
     out
 }
 
-fn told(sense: Sense) -> Failure {
-    Failure {
+fn told(sense: Sense) -> Box<Failure> {
+    Box::new(Failure {
         status: Status::CheckCondition,
         sense: Some(sense),
-    }
+    })
 }
 
-fn ended(done: Done) -> Result<(), Failure> {
+fn ended(done: Done) -> Result<(), Box<Failure>> {
     match done.sense {
         Some(sense) => Err(told(sense)),
         None => Ok(()),
@@ -70,7 +70,7 @@ fn ended(done: Done) -> Result<(), Failure> {
 }
 
 impl CopyTape for TapeDrive {
-    fn read(&self, block: u32, buf: &mut [u8]) -> Result<usize, Failure> {
+    fn read(&self, block: u32, buf: &mut [u8]) -> Result<usize, Box<Failure>> {
         let done = self.read_blocks(block, buf);
         match (usize::try_from(done.count).unwrap_or(0), done.sense) {
             (0, Some(sense)) => Err(told(sense)),
@@ -79,25 +79,25 @@ impl CopyTape for TapeDrive {
         }
     }
 
-    fn write(&self, block: u32, data: &[IoSlice<'_>]) -> (usize, Option<Failure>) {
+    fn write(&self, block: u32, data: &[IoSlice<'_>]) -> (usize, Option<Box<Failure>>) {
         let done = self.write_blocks(block, data);
         let count = usize::try_from(done.count).unwrap_or(0);
         (count, done.sense.map(told))
     }
 
-    fn filemarks(&self, count: u32, immediate: bool) -> Result<(), Failure> {
+    fn filemarks(&self, count: u32, immediate: bool) -> Result<(), Box<Failure>> {
         ended(self.write_filemarks(count, immediate))
     }
 
-    fn space(&self, code: u8, count: i32) -> Result<(), Failure> {
+    fn space(&self, code: u8, count: i32) -> Result<(), Box<Failure>> {
         TapeDrive::space(self, code, count.into()).map_err(told)
     }
 
-    fn locate(&self, object: u64) -> Result<(), Failure> {
+    fn locate(&self, object: u64) -> Result<(), Box<Failure>> {
         TapeDrive::locate(self, object).map_err(told)
     }
 
-    fn unread(&self, blocks: u64) -> Result<(), Failure> {
+    fn unread(&self, blocks: u64) -> Result<(), Box<Failure>> {
         let here = self.position().map_err(told)?.object;
         TapeDrive::locate(self, here.saturating_sub(blocks)).map_err(told)
     }

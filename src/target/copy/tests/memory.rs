@@ -13,12 +13,12 @@ use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-fn failure((key, code): Fault) -> Failure {
+fn failure((key, code): Fault) -> Box<Failure> {
     let [asc, ascq] = code.to_be_bytes();
-    Failure {
+    Box::new(Failure {
         status: Status::CheckCondition,
         sense: Some(Sense::new(SenseKey::of(key), asc, ascq)),
-    }
+    })
 }
 
 /// A disk or a tape.
@@ -61,7 +61,7 @@ impl CopyDisk for Memory {
     fn blocks(&self) -> u64 {
         self.disk.as_ref().unwrap().lock().unwrap().blocks
     }
-    fn read(&self, lba: u64, buf: &mut [u8]) -> Result<(), (usize, Failure)> {
+    fn read(&self, lba: u64, buf: &mut [u8]) -> Result<(), (usize, Box<Failure>)> {
         let slow = self.slow.load(Ordering::Relaxed);
         std::thread::sleep(std::time::Duration::from_millis(slow));
         let disk = self.disk.as_ref().unwrap().lock().unwrap();
@@ -75,7 +75,7 @@ impl CopyDisk for Memory {
         }
         Ok(())
     }
-    fn write(&self, lba: u64, data: &mut [IoSlice<'_>]) -> Result<(), (usize, Failure)> {
+    fn write(&self, lba: u64, data: &mut [IoSlice<'_>]) -> Result<(), (usize, Box<Failure>)> {
         let mut disk = self.disk.as_ref().unwrap().lock().unwrap();
         let all: Vec<u8> = data.iter().flat_map(|s| s.iter()).copied().collect();
         let block = disk.block as usize;
@@ -89,7 +89,7 @@ impl CopyDisk for Memory {
 }
 
 impl CopyTape for Memory {
-    fn read(&self, block: u32, buf: &mut [u8]) -> Result<usize, Failure> {
+    fn read(&self, block: u32, buf: &mut [u8]) -> Result<usize, Box<Failure>> {
         let mut tape = self.tape.as_ref().unwrap().lock().unwrap();
         let mut n = 0;
         for to in buf.chunks_exact_mut(block as usize) {
@@ -103,7 +103,7 @@ impl CopyTape for Memory {
         }
         Ok(n)
     }
-    fn write(&self, block: u32, data: &[IoSlice<'_>]) -> (usize, Option<Failure>) {
+    fn write(&self, block: u32, data: &[IoSlice<'_>]) -> (usize, Option<Box<Failure>>) {
         let mut tape = self.tape.as_ref().unwrap().lock().unwrap();
         let all: Vec<u8> = data.iter().flat_map(|s| s.iter()).copied().collect();
         assert_eq!(all.len() % block as usize, 0, "whole blocks are written");
@@ -118,20 +118,20 @@ impl CopyTape for Memory {
         }
         (all.len() / block as usize, None)
     }
-    fn filemarks(&self, count: u32, _immediate: bool) -> Result<(), Failure> {
+    fn filemarks(&self, count: u32, _immediate: bool) -> Result<(), Box<Failure>> {
         let mut tape = self.tape.as_ref().unwrap().lock().unwrap();
         (0..count).for_each(|_| tape.write(Object::Mark));
         Ok(())
     }
-    fn space(&self, code: u8, count: i32) -> Result<(), Failure> {
+    fn space(&self, code: u8, count: i32) -> Result<(), Box<Failure>> {
         let mut tape = self.tape.as_ref().unwrap().lock().unwrap();
         tape.space(code, count).map_err(failure)
     }
-    fn locate(&self, object: u64) -> Result<(), Failure> {
+    fn locate(&self, object: u64) -> Result<(), Box<Failure>> {
         let mut tape = self.tape.as_ref().unwrap().lock().unwrap();
         tape.locate(object).map_err(failure)
     }
-    fn unread(&self, blocks: u64) -> Result<(), Failure> {
+    fn unread(&self, blocks: u64) -> Result<(), Box<Failure>> {
         let mut tape = self.tape.as_ref().unwrap().lock().unwrap();
         tape.position -= blocks as usize;
         Ok(())

@@ -265,8 +265,11 @@ fn keys_are_registered_for_the_session() {
     let key = |old: u64, new: u64| [old.to_be_bytes(), new.to_be_bytes()].concat();
     let register = seg(0x14, false, 0, 1, &[&key(0, 77), &[0; 4]]);
     assert_eq!(
-        b.copy(&n, &list(1, 0, &cscds(&b), &[register.clone()], &[]))
-            .status,
+        b.copy(
+            &n,
+            &list(1, 0, &cscds(&b), std::slice::from_ref(&register), &[])
+        )
+        .status,
         Status::Good
     );
     let keys = b
@@ -407,7 +410,7 @@ fn injected_faults() {
     );
     assert_eq!(
         fails("fail=segment:4@0:busy"),
-        (4, 70, None, Some((8, None)), Status::Good)
+        (4, 72, None, Some((8, None)), Status::Good)
     );
     assert_eq!(fails("fail=segment:3@65536:reserved").3, Some((0x18, None)));
 
@@ -472,6 +475,49 @@ fn profiles_offer_what_they_say() {
     let p = b.results(&n, 3, 0, 1024).data_in;
     assert_eq!(p.len(), 44 + usize::from(p[43]));
     assert!(!p[44..].contains(&3) && !p[44..].contains(&0xe0));
+}
+
+#[test]
+fn limits_of_a_profile_are_kept() {
+    let (b, n) = bench("tiny");
+    let two = &cscds(&b)[..2];
+    let t = 32_768;
+    let copy = |segments: &[Vec<u8>]| told(&b.copy(&n, &list(1, 0, two, segments, &[])));
+    let whole = |cat| stream(0, cat, 0, 1, t, 128, 0);
+    // 65,536 bytes in a segment, 131,072 in a command, 32,768 in a tape block.
+    let far = stream(0, false, 0, 1, t, 129, 0);
+    assert_eq!(
+        copy(&[far]),
+        (SenseKey::CopyAborted, 0x2600, 0, Some([0xa0, 0, 14]))
+    );
+    let l = list(1, 0, two, &[whole(true), whole(false)], &[]);
+    assert_eq!(b.copy(&n, &l).status, Status::Good);
+    let large = stream(0, false, 0, 1, T, 128, 0);
+    assert_eq!(
+        copy(&[large]),
+        (SenseKey::IllegalRequest, 0x2600, 0, Some([0x80, 0, 89]))
+    );
+    let third = vec![whole(true); 3];
+    assert_eq!(copy(&third).1, 0x2608);
+    assert_eq!(
+        told(&b.copy(&n, &list(1, 0, &cscds(&b), &[], &[]))).1,
+        0x2606
+    );
+    let data = list(1, 0, two, &[], &[0; 516]);
+    assert_eq!(
+        told(&b.copy(&n, &data)),
+        (SenseKey::IllegalRequest, 0x260b, 0, Some([0x80, 0, 12]))
+    );
+    // Inline data in units of 512 bytes.
+    let odd = list(1, 0, two, &[inline(false, 1, t, 0, 100)], &[0; 100]);
+    assert_eq!(
+        told(&b.copy(&n, &odd)),
+        (SenseKey::CopyAborted, 0x260d, 0, Some([0xa0, 0, 16]))
+    );
+    assert_eq!(
+        told(&b.copy(&n, &list(1, 0, two, &[discard(15, true, 1, t, 512)], &[]))).1,
+        0x2609
+    );
 }
 
 #[test]
