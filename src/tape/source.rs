@@ -123,14 +123,24 @@ impl TapeSource {
             .ok_or_else(|| behind(offset, self.len))
     }
 
-    /// Brings the last cartridge in, and gives back the drive and who changes
-    /// its cartridges.
-    pub fn into_writer(self) -> Result<(Box<dyn Drive>, Box<dyn Media>)> {
+    /// Brings the cartridge in on which a writer goes on at this boundary of
+    /// blocks; gives back the drive, who changes its cartridges, and the
+    /// cartridges up to this one.
+    #[allow(clippy::type_complexity)]
+    pub fn into_writer(
+        self,
+        offset: u64,
+    ) -> Result<(Box<dyn Drive>, Box<dyn Media>, Vec<PartMap>)> {
         let mut state = self.state.into_inner().unwrap_or_else(|e| e.into_inner());
-        if let Some((&last, _)) = state.parts.last_key_value() {
-            state.mount(self.set, last)?;
-        }
-        Ok((state.drive, state.media))
+        let last = state
+            .parts
+            .values()
+            .find(|p| p.start() <= offset && (offset < p.end() || !p.continued))
+            .map(PartMap::sequence)
+            .ok_or_else(|| behind(offset, self.len).of(&*self.name))?;
+        state.mount(self.set, last)?;
+        let parts = state.parts.into_values().filter(|p| p.sequence() <= last);
+        Ok((state.drive, state.media, parts.collect()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -23,12 +23,10 @@ const COMPARED: u64 = 256 << 20;
 
 /// An unfinished set, ready to go on.
 pub struct Resumed {
-    /// Stands behind everything that counts, bar the lead.
-    pub writer: Writer<SetWriter>,
     /// What has to be written first: the rest of records that are counted.
     pub lead: Lead,
-    /// Records of the data part so far.
-    pub records: u64,
+    /// The lead belongs to the file records.
+    pub in_mft: bool,
     /// Mft records so far.
     pub mft: u64,
     /// The Chunks of a region before this byte are there.
@@ -59,17 +57,16 @@ impl Resumed {
     }
 }
 
-/// Checks the set that is in the drive against the plan and the source, and
-/// stands behind what holds. The grid of the plan becomes that of the set.
+/// Checks the set that is in the drive against the plan and the source; the
+/// writer stands behind what holds, bar the lead. The grid of the plan becomes that of the set.
 pub fn take_up(
     plan: &mut ImagePlan,
     tape: TapeSource,
     fresh_id: fn() -> Result<Id>,
     time: u64,
     observer: &dyn Observer,
-) -> Result<Resumed> {
-    let parts = tape.parts();
-    let done = parts.iter().any(|p| p.closed && !p.continued);
+) -> Result<(Writer<SetWriter>, Resumed)> {
+    let done = tape.parts().iter().any(|p| p.closed && !p.continued);
     let tape = Arc::new(tape);
     let source: SharedSource = tape.clone();
     observer.begin("check what is there", Some(source.len()));
@@ -88,7 +85,7 @@ pub fn take_up(
     let Some(tape) = Arc::into_inner(tape) else {
         return Err(Error::usage("The tape is still being read"));
     };
-    let (drive, media) = tape.into_writer()?;
+    let (drive, media, parts) = tape.into_writer(found.from)?;
     let options = SetOptions {
         set,
         block_bytes,
@@ -99,15 +96,15 @@ pub fn take_up(
     let set = SetWriter::resume(drive, media, options, parts, found.from)?;
     let mut writer = found.writer.with_output(set);
     writer.set_block(block_bytes);
-    Ok(Resumed {
-        writer,
+    let resumed = Resumed {
         lead: found.lead,
-        records: found.records,
+        in_mft: found.in_mft,
         mft: found.mft,
         covered: found.covered,
         unverified: found.unverified,
         bytes: found.from,
-    })
+    };
+    Ok((writer, resumed))
 }
 
 struct Checked {
@@ -115,7 +112,7 @@ struct Checked {
     /// Where the tape goes on: a boundary of blocks.
     from: u64,
     lead: Lead,
-    records: u64,
+    in_mft: bool,
     mft: u64,
     covered: HashMap<u16, u64>,
     unverified: bool,
@@ -159,7 +156,6 @@ fn check(
     let mut records = check_mft(plan, &mut walker, &mut writer, observer)?;
     let mft = records.count;
     let mut covered: HashMap<u16, u64> = HashMap::new();
-    let mut chunks = 0;
     // Counted only when they were compared, or are far enough back.
     let mut recent: VecDeque<Seen> = VecDeque::new();
     let mut next = records.next.take();
@@ -197,7 +193,7 @@ fn check(
             .is_some_and(|s| s.header.stream_offset + s.header.stride() + COMPARED < len)
         {
             if let Some(s) = recent.pop_front() {
-                count(plan, &mut writer, &mut covered, &mut chunks, &s);
+                count(plan, &mut writer, &mut covered, &s);
             }
         }
     }
@@ -211,26 +207,20 @@ fn check(
             break;
         }
     }
-    let behind = recent
-        .back()
-        .map(|s| s.header.stream_offset + s.header.stride());
     let whole_len = if recent.len() == kept { len } else { at };
     for s in &recent {
-        count(plan, &mut writer, &mut covered, &mut chunks, s);
+        count(plan, &mut writer, &mut covered, s);
     }
     let end = writer.offset();
     // Inside a record that nobody has seen: the rest of it comes first.
     let from = end.min(whole_len) / block * block;
-    let lead = match behind {
-        Some(_) => lead(tape, &recent, from, plan.disk.sector_bytes)?,
-        None if from < end => return Err(rewind(end)),
-        None => Lead::default(),
-    };
+    let in_mft = recent.is_empty() && covered.is_empty();
+    let lead = lead(tape, &recent, from, end, plan.disk.sector_bytes)?;
     Ok(Checked {
         writer,
         from,
         lead,
-        records: chunks,
+        in_mft,
         mft,
         covered,
         unverified: head.needs(UNVERIFIED),
@@ -302,13 +292,7 @@ fn check_mft(
     }
 }
 
-fn count(
-    plan: &ImagePlan,
-    writer: &mut Writer<()>,
-    covered: &mut HashMap<u16, u64>,
-    chunks: &mut u64,
-    s: &Seen,
-) {
+fn count(plan: &ImagePlan, writer: &mut Writer<()>, covered: &mut HashMap<u16, u64>, s: &Seen) {
     if s.header.kind == Kind::Chunk {
         mark(plan, s.region_start, &s.header);
         if let Some((start, len, _)) = s.header.byte_runs().last() {
@@ -316,7 +300,6 @@ fn count(
         }
     }
     writer.adopt(&s.header);
-    *chunks += 1;
 }
 
 /// Compares what a record holds before `len` with the source. What has a digest
@@ -363,22 +346,26 @@ fn same_bytes(
             at += n;
             done += n;
         }
-        at = at.max(start);
     }
     Ok(true)
 }
 
 /// The stream between `from` and the end of the records that are counted, as
 /// pieces.
-fn lead(tape: &SharedSource, recent: &VecDeque<Seen>, from: u64, sector: u32) -> Result<Lead> {
+fn lead(
+    tape: &SharedSource,
+    recent: &VecDeque<Seen>,
+    from: u64,
+    end: u64,
+    sector: u32,
+) -> Result<Lead> {
     let sector = u64::from(sector);
     let mut pieces = Vec::new();
     let mut padded = false;
-    if let Some(first) = recent.front()
-        && first.header.stream_offset > from
-    {
+    let first = recent.front().map_or(end, |s| s.header.stream_offset);
+    if first > from {
         // What stands before them in the same block is copied from the tape.
-        let mut bytes = vec![0; (first.header.stream_offset - from) as usize];
+        let mut bytes = vec![0; (first - from) as usize];
         tape.read_at(from, &mut bytes)?;
         pieces.push(Piece::Inline(bytes));
     }
@@ -426,10 +413,4 @@ fn lead(tape: &SharedSource, recent: &VecDeque<Seen>, from: u64, sector: u32) ->
         }
     }
     Ok(Lead { pieces, padded })
-}
-
-fn rewind(end: u64) -> Error {
-    Error::unsupported("What is on the tape ends inside a block of file records")
-        .at(end)
-        .hint("start again without --resume; only file records are lost")
 }
