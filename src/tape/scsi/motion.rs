@@ -19,7 +19,7 @@ impl ScsiDrive {
         self.form == Some(Form::Blind)
     }
 
-    pub(super) fn to_beginning(&mut self) -> Result<()> {
+    pub(super) fn go_to_beginning(&mut self) -> Result<()> {
         let done = self.send(false, &plain(op::REWIND), Data::None, LONG)?;
         if !succeeded(&done) {
             return Err(self.failed("REWIND", &done));
@@ -92,7 +92,7 @@ impl ScsiDrive {
         )
     }
 
-    pub(super) fn to_end(&mut self) -> Result<()> {
+    pub(super) fn go_to_end(&mut self) -> Result<()> {
         if self.place == Place::Changed {
             return Err(self.changed());
         }
@@ -128,7 +128,7 @@ impl ScsiDrive {
             false => match self.blind.back(count.unsigned_abs()) {
                 Some(to) => self.hop(count, to),
                 None => {
-                    self.to_beginning()?;
+                    self.go_to_beginning()?;
                     Err(self.too_few())
                 }
             },
@@ -193,7 +193,7 @@ impl ScsiDrive {
 
     fn walk_to(&mut self, object: u64) -> Result<()> {
         if self.place != Place::Known || object < self.here()? {
-            self.to_beginning()?;
+            self.go_to_beginning()?;
         }
         if !self.counts() {
             // It tells where it stands, but has no LOCATE.
@@ -224,7 +224,7 @@ impl ScsiDrive {
 
     fn walk_to_end(&mut self) -> Result<()> {
         if self.place != Place::Known {
-            self.to_beginning()?;
+            self.go_to_beginning()?;
         }
         self.walk_to(self.blind.end().unwrap_or(self.blind.seen()))?;
         if self.blind.end().is_none() {
