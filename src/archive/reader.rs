@@ -1,8 +1,8 @@
 //! An archive with random access: opened by its index, or by walking the
 //! records where the end is missing or damaged.
 
-use super::decode::Unpacker;
-use super::head::{DiskInfo, Head};
+use super::decode::{ReadBack, Unpacker};
+use super::head::{DiskInfo, Head, UNVERIFIED};
 use super::header::{BLOCK, Codec, Header, Kind, MAX_DATA_BYTES, RunKind, Totals};
 use super::index::{Index, MftSpan};
 use super::walk::{Forward, Found, Walker};
@@ -37,6 +37,7 @@ pub struct Archive {
     cache: Mutex<Vec<(u32, Arc<Decoded>)>>,
     /// Records that are damaged, with what is wrong: not tried again.
     damaged: Mutex<HashMap<u32, (String, u64)>>,
+    read_back: Option<ReadBack>,
 }
 
 impl Archive {
@@ -116,7 +117,19 @@ impl Archive {
             notes,
             cache: Mutex::new(Vec::new()),
             damaged: Mutex::default(),
+            read_back: None,
         })
+    }
+
+    /// Records without a digest are checked against these when they are read.
+    pub fn with_read_back(mut self, digests: Option<ReadBack>) -> Self {
+        self.read_back = digests;
+        self
+    }
+
+    /// True when some data may have no digest: a copy manager moved it.
+    pub fn has_unseen(&self) -> bool {
+        self.head.needs(UNVERIFIED)
     }
 
     /// What the backup is.
@@ -266,7 +279,9 @@ impl Archive {
         }
         let stored = &bytes[header.len()..header.len() + header.stored_len as usize];
         let mut out = Vec::new();
-        Unpacker::new()?.unpack(&header, stored, &mut out)?;
+        Unpacker::new()?
+            .with_read_back(self.read_back.clone())
+            .unpack(&header, stored, &mut out)?;
         Ok(Decoded {
             runs: header.byte_runs(),
             bytes: out,
