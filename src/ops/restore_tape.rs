@@ -122,6 +122,12 @@ impl Job<'_> {
             .map(|(_, base)| *base)
     }
 
+    fn region_bytes(&self, region: u16) -> u64 {
+        let mut all = self.plan.regions.iter();
+        all.find(|(r, _)| r.number == region)
+            .map_or(0, |(r, _)| r.bytes)
+    }
+
     fn entry(&self, i: usize) -> Option<&Entry> {
         self.archive.index().entries.get(i)
     }
@@ -234,7 +240,13 @@ impl Job<'_> {
                 Err(e) => return Err(e.hint("--partial restores what is there")),
             };
             let mut from = 0;
+            let room = self.region_bytes(e.region);
             for &(start, len, kind) in &decoded.runs {
+                if start.checked_add(len).is_none_or(|end| end > room) {
+                    return Err(Error::damaged("A record names bytes outside its partition")
+                        .of(self.tape.name())
+                        .at(e.offset));
+                }
                 let at = base + start;
                 if e.mft {
                     self.touch(at, len);
