@@ -131,8 +131,8 @@ const LIBRARY: [&str; 8] = [
 fn spans(mover: &str) {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
-    noise(&d.join("src.img"), 12 << 20);
-    empty(&d.join("new.img"), 12 << 20);
+    noise(&d.join("src.img"), 11 << 20);
+    empty(&d.join("new.img"), 11 << 20);
     fs::create_dir(d.join("shelf")).unwrap();
     let mut args = LIBRARY.to_vec();
     args.extend(["--profile", "tiny"]);
@@ -173,7 +173,7 @@ fn spans(mover: &str) {
         let out = run(0, with(&["info", "--inventory", inventory], &[&tape]));
         let never = usize::from(mover == "copy-manager");
         assert_eq!(warned(&out, "never-checked"), never);
-        empty(&d.join("new.img"), 12 << 20);
+        empty(&d.join("new.img"), 11 << 20);
         let wiped = run(
             0,
             with(
@@ -199,7 +199,7 @@ fn spans(mover: &str) {
     let error = &rows(&out, "error")[0]["message"];
     let words = "The library has no cartridge that can be a blank cartridge, to be number 3";
     assert!(error.as_str().unwrap().starts_with(words), "{error}");
-    empty(&d.join("new.img"), 12 << 20);
+    empty(&d.join("new.img"), 11 << 20);
     let out = run(
         0,
         with(

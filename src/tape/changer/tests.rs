@@ -80,9 +80,7 @@ fn reports_that_lie_are_errors_or_short() {
 }
 
 fn ask(flags: u8, ids: u8) -> Vec<u8> {
-    vec![
-        0xb8, flags, 0, 0, 0xff, 0xff, ids, 1, 0, 0, 0, 0,
-    ]
+    vec![0xb8, flags, 0, 0, 0xff, 0xff, ids, 1, 0, 0, 0, 0]
 }
 
 #[test]
@@ -102,6 +100,9 @@ fn old_changers_are_asked_for_less() {
         Reply::check(Sense::new(SenseKey::IllegalRequest, 0x3b, 0x0e)),
     );
     let e = changer.move_medium(0x400, 0x100).unwrap_err();
-    assert!(e.to_string().contains("MOVE MEDIUM from 1024 to 256"), "{e}");
+    assert!(
+        e.to_string().contains("MOVE MEDIUM from 1024 to 256"),
+        "{e}"
+    );
     double.finish();
 }
