@@ -89,7 +89,7 @@ fn old_changers_are_asked_for_less() {
     let refused = || Reply::check(Sense::new(SenseKey::IllegalRequest, 0x24, 0));
     double.expect(&ask(0x10, 1), refused());
     double.expect(&ask(0x10, 0), refused());
-    double.expect(&ask(0, 0), Reply::data(&report(&[])));
+    double.expect(&ask(0, 0), Reply::data(report(&[])));
     let changer = Changer {
         unit: Unit::new(double.clone()),
         robot: 1,
