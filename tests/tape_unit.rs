@@ -133,11 +133,13 @@ fn filled() -> Bench {
     b
 }
 
-/// Positions on the `filled` tape, and what each command block gives there:
-/// start object, command block, end, data bytes, position after.
+/// A start object on the `filled` tape and a command block; its end, data bytes,
+/// and the position after.
+type Row = (u64, &'static str, &'static str, usize, (u64, u64));
+
 #[test]
 fn reading_and_moving() {
-    let table: &[(u64, &str, &str, usize, (u64, u64))] = &[
+    let table: &[Row] = &[
         // READ(6), variable.
         (0, "080000020000", "good", 512, (1, 0)),
         (0, "080000080000", "0/00/00 ILI 1536", 512, (1, 0)),

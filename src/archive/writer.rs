@@ -35,28 +35,7 @@ pub struct Writer<W> {
     align: u64,
 }
 
-impl<W: Write> Writer<W> {
-    /// Begins a stream with Head and Disk.
-    pub fn create(out: W, id: ArchiveId, head: &Head, disk: &DiskInfo) -> Result<Self> {
-        let json = |v: std::result::Result<Vec<u8>, serde_json::Error>| {
-            v.map_err(|e| Error::damaged("Cannot write the archive head").caused_by(e))
-        };
-        let mut w = Self::take_up(
-            out,
-            id,
-            json(serde_json::to_vec(head))?,
-            json(serde_json::to_vec(disk))?,
-        );
-        // Nothing is written that a reader would refuse.
-        Head::parse(&w.head)?;
-        DiskInfo::parse(&w.disk)?;
-        let mut packer = Packer::new(1)?;
-        let (head, disk) = (w.head.clone(), w.disk.clone());
-        w.append(packer.plain(Kind::Head, &head, false)?)?;
-        w.append(packer.plain(Kind::Disk, &disk, false)?)?;
-        Ok(w)
-    }
-
+impl<W> Writer<W> {
     /// A writer for a stream that exists in part: give it every record that is
     /// already there with [`Writer::adopt`], the output standing behind them.
     pub fn take_up(out: W, id: ArchiveId, head: Vec<u8>, disk: Vec<u8>) -> Self {
@@ -75,25 +54,27 @@ impl<W: Write> Writer<W> {
         }
     }
 
+    /// The same stream, going on elsewhere.
+    pub fn with_output<V>(self, out: V) -> Writer<V> {
+        Writer {
+            out,
+            id: self.id,
+            sequence: self.sequence,
+            offset: self.offset,
+            headers: self.headers,
+            index: self.index,
+            totals: self.totals,
+            head: self.head,
+            disk: self.disk,
+            scratch: self.scratch,
+            align: self.align,
+        }
+    }
+
     /// Makes the stream end at a multiple of `bytes`, the length of a tape
     /// block; Head must require [`GAP`](super::GAP).
     pub fn set_block(&mut self, bytes: u32) {
         self.align = u64::from(bytes.max(super::BLOCK as u32));
-    }
-
-    /// Fills up so that `behind` more bytes end at a boundary of the blocks
-    /// given with [`Writer::set_block`].
-    pub fn fill_up(&mut self, behind: u64) -> Result<()> {
-        let over = (self.offset + behind) % self.align;
-        if over == 0 {
-            return Ok(());
-        }
-        let blocks = (self.align - over) / super::BLOCK as u64;
-        let mut pad = Packer::new(1)?.plain(Kind::Pad, &[], false)?;
-        // The record itself is one of them.
-        pad.gap = u32::try_from(blocks - 1).map_err(|_| Error::usage("Blocks are too long"))?;
-        self.append(pad)?;
-        Ok(())
     }
 
     /// Bytes written so far.
@@ -122,6 +103,62 @@ impl<W: Write> Writer<W> {
     /// Sequence number and stream offset of the next record.
     pub fn next_place(&self) -> (u64, u64) {
         (self.sequence, self.offset)
+    }
+
+    fn count(&mut self, header: &Header) {
+        if matches!(header.kind, Kind::Mft | Kind::Chunk) {
+            self.index.push(header);
+            self.totals.raw_bytes += header.raw_len;
+            self.totals.stored_bytes += header.stored_len;
+            for (_, bytes, kind) in header.byte_runs() {
+                match kind {
+                    RunKind::Data => {}
+                    RunKind::Zero => self.totals.zero_bytes += bytes,
+                    RunKind::Unreadable => self.totals.unreadable_bytes += bytes,
+                    RunKind::Skipped => self.totals.skipped_bytes += bytes,
+                }
+            }
+        }
+        self.sequence += 1;
+        self.offset += header.stride();
+    }
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a stream with Head and Disk.
+    pub fn create(out: W, id: ArchiveId, head: &Head, disk: &DiskInfo) -> Result<Self> {
+        let json = |v: std::result::Result<Vec<u8>, serde_json::Error>| {
+            v.map_err(|e| Error::damaged("Cannot write the archive head").caused_by(e))
+        };
+        let mut w = Self::take_up(
+            out,
+            id,
+            json(serde_json::to_vec(head))?,
+            json(serde_json::to_vec(disk))?,
+        );
+        // Nothing is written that a reader would refuse.
+        Head::parse(&w.head)?;
+        DiskInfo::parse(&w.disk)?;
+        let mut packer = Packer::new(1)?;
+        let (head, disk) = (w.head.clone(), w.disk.clone());
+        w.append(packer.plain(Kind::Head, &head, false)?)?;
+        w.append(packer.plain(Kind::Disk, &disk, false)?)?;
+        Ok(w)
+    }
+
+    /// Fills up so that `behind` more bytes end at a boundary of the blocks
+    /// given with [`Writer::set_block`].
+    pub fn fill_up(&mut self, behind: u64) -> Result<()> {
+        let over = (self.offset + behind) % self.align;
+        if over == 0 {
+            return Ok(());
+        }
+        let blocks = (self.align - over) / super::BLOCK as u64;
+        let mut pad = Packer::new(1)?.plain(Kind::Pad, &[], false)?;
+        // The record itself is one of them.
+        pad.gap = u32::try_from(blocks - 1).map_err(|_| Error::usage("Blocks are too long"))?;
+        self.append(pad)?;
+        Ok(())
     }
 
     /// Appends a record; gives back its payload's buffer.
@@ -167,24 +204,6 @@ impl<W: Write> Writer<W> {
         r.map_err(|e| failed(e, self.offset))?;
         self.count(header);
         Ok(())
-    }
-
-    fn count(&mut self, header: &Header) {
-        if matches!(header.kind, Kind::Mft | Kind::Chunk) {
-            self.index.push(header);
-            self.totals.raw_bytes += header.raw_len;
-            self.totals.stored_bytes += header.stored_len;
-            for (_, bytes, kind) in header.byte_runs() {
-                match kind {
-                    RunKind::Data => {}
-                    RunKind::Zero => self.totals.zero_bytes += bytes,
-                    RunKind::Unreadable => self.totals.unreadable_bytes += bytes,
-                    RunKind::Skipped => self.totals.skipped_bytes += bytes,
-                }
-            }
-        }
-        self.sequence += 1;
-        self.offset += header.stride();
     }
 
     /// Writes Index, Report, Index and Tail: the archive is complete. Returns

@@ -5,7 +5,10 @@ use super::fill::{Caps, Cost, Extents};
 use super::limits::Limits;
 use super::plan::{Command, Geometry, Piece, PlannedRecord, Run};
 use crate::error::{Error, Result};
+use lead::stuck;
 use std::collections::VecDeque;
+
+mod lead;
 
 /// A grid cell, or what of it is not planned yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -302,75 +305,6 @@ impl<I: Iterator<Item = Cell>, M: RecordMaker> Backup<I, M> {
         Ok((taken, cost, rest))
     }
 
-    /// As much of the lead as fits.
-    fn take_lead(&mut self, cost: &mut Cost) -> Result<Vec<Piece>> {
-        let mut taken = Vec::new();
-        while let Some(p) = self.lead.pop_front() {
-            let bytes = p.bytes(self.caps.disk_block);
-            let room = match &p {
-                Piece::Inline(_) => {
-                    if !bytes.is_multiple_of(self.caps.inline_unit) {
-                        return Err(Error::unsupported(format!(
-                            "The copy manager takes multiples of {} bytes from the host, not {bytes}",
-                            self.caps.inline_unit
-                        )));
-                    }
-                    self.caps.inline_room(*cost, bytes)
-                }
-                Piece::Extent { lba, blocks } => {
-                    self.caps.check_extent(*lba, *blocks)?;
-                    self.caps
-                        .room(*cost)
-                        .saturating_mul(self.caps.disk_block)
-                        .min(bytes)
-                }
-            };
-            let (now, later) = match room {
-                0 if bytes > 0 => (None, Some(p)),
-                _ => {
-                    let (a, b) = p.cut(room, self.caps.disk_block).ok_or_else(stuck)?;
-                    (Some(a), (room < bytes).then_some(b))
-                }
-            };
-            if let Some(p) = now {
-                let grown = match &p {
-                    Piece::Inline(d) => self.caps.inline(*cost, d.len() as u64),
-                    Piece::Extent { blocks, .. } => self
-                        .caps
-                        .extent(Extents::default(), *blocks)
-                        .and_then(|e| self.caps.extents(*cost, e)),
-                };
-                *cost = grown.ok_or_else(stuck)?;
-                taken.push(p);
-            }
-            if let Some(p) = later {
-                self.lead.push_front(p);
-                break;
-            }
-        }
-        Ok(taken)
-    }
-
-    /// Cuts the lead to `at` bytes; the rest goes back.
-    fn cut_lead(&mut self, taken: &mut Vec<Piece>, mut total: u64, at: u64) -> Result<()> {
-        while total > at {
-            let Some(p) = taken.pop() else { break };
-            let n = p.bytes(self.caps.disk_block);
-            if total - n >= at {
-                self.lead.push_front(p);
-                total -= n;
-                continue;
-            }
-            let (a, b) = p
-                .cut(n - (total - at), self.caps.disk_block)
-                .ok_or_else(stuck)?;
-            taken.push(a);
-            self.lead.push_front(b);
-            total = at;
-        }
-        Ok(())
-    }
-
     /// Cuts the records so that the command ends on a tape block, where a run
     /// is long enough; what was cut off goes back.
     fn trim(&mut self, lead: u64, drafts: &mut Vec<Draft>) {
@@ -631,11 +565,6 @@ impl<I: Iterator<Item = Cell>, M: RecordMaker> Iterator for Backup<I, M> {
         self.over = !matches!(step, Ok(Some(_)));
         step.transpose()
     }
-}
-
-fn stuck() -> Error {
-    Error::unsupported("What is left of a record cannot be cut into commands for this copy manager")
-        .hint("let the host move the data: --mover host writes the same tape")
 }
 
 /// Neighbouring runs of one kind as one; empty ones left out.

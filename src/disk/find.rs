@@ -330,10 +330,14 @@ impl Finder<'_> {
     fn mbr(&self, layout: &mut Layout, record: &Mbr) -> Result<()> {
         let mut best = (0, self.sizes[0]);
         if self.sizes.len() > 1 {
+            let most = record.used().filter(|(_, e)| e.start.0 > 0).count();
             for &size in self.sizes {
                 let hits = self.hits(record, size)?;
                 if hits > best.0 {
                     best = (hits, size);
+                }
+                if hits as usize == most {
+                    break;
                 }
             }
         }

@@ -10,6 +10,8 @@ use serde::Serialize;
 /// How much of the beginning is looked at, in bytes: the furthest mark (of
 /// Btrfs) lies just behind 64 KiB.
 const HEAD: usize = 68 * 1024;
+/// The part of it that is enough for most; over a wire the rest costs more.
+const FIRST: usize = 4096;
 /// How much of the end is searched for a copy of an NTFS boot sector.
 const TAIL: u64 = 64 * 1024;
 
@@ -161,6 +163,11 @@ impl Content {
 pub fn recognise(source: &dyn Source, start: u64, len: u64) -> Result<Content> {
     let len = len.min(source.len().saturating_sub(start));
     let want = HEAD.min(usize::try_from(len).unwrap_or(HEAD));
+    if let Some(first) = read_some(source, start, want.min(FIRST))? {
+        if let Some(c) = from_first_sector(&first) {
+            return Ok(c);
+        }
+    }
     // In one go, or, where a sector of it is bad, in pieces.
     let head = match read_some(source, start, want)? {
         Some(h) => Some(h),
@@ -213,32 +220,27 @@ fn le64(b: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(b.get(at..at + 8)?.try_into().ok()?))
 }
 
+/// Marks in the first sector that leave nothing to ask.
+fn from_first_sector(b: &[u8]) -> Option<Content> {
+    let has = |at: usize, mark: &[u8]| b.get(at..at + mark.len()) == Some(mark);
+    Some(match () {
+        _ if has(3, b"NTFS    ") => Content::Ntfs,
+        _ if has(3, b"-FVE-FS-") => Content::BitLocker,
+        _ if has(424, &BITLOCKER_TO_GO.0) => Content::BitLockerToGo,
+        _ if has(3, b"ReFS\0\0\0\0") => Content::Refs,
+        _ if has(3, b"EXFAT   ") => Content::ExFat,
+        _ if has(0, b"LUKS\xba\xbe") || has(0, b"SKUL\xba\xbe") => Content::Luks,
+        _ if has(0, b"XFSB") => Content::Xfs,
+        _ if has(32, b"NXSB") => Content::Apfs,
+        _ => return None,
+    })
+}
+
 /// Tells the content from the first bytes of a volume.
 fn from_head(b: &[u8]) -> Content {
     let has = |at: usize, mark: &[u8]| b.get(at..at + mark.len()) == Some(mark);
-    if has(3, b"NTFS    ") {
-        return Content::Ntfs;
-    }
-    if has(3, b"-FVE-FS-") {
-        return Content::BitLocker;
-    }
-    if has(424, &BITLOCKER_TO_GO.0) {
-        return Content::BitLockerToGo;
-    }
-    if has(3, b"ReFS\0\0\0\0") {
-        return Content::Refs;
-    }
-    if has(3, b"EXFAT   ") {
-        return Content::ExFat;
-    }
-    if has(0, b"LUKS\xba\xbe") || has(0, b"SKUL\xba\xbe") {
-        return Content::Luks;
-    }
-    if has(0, b"XFSB") {
-        return Content::Xfs;
-    }
-    if has(32, b"NXSB") {
-        return Content::Apfs;
+    if let Some(c) = from_first_sector(b) {
+        return c;
     }
     if has(65536 + 64, b"_BHRfS_M") {
         return Content::Btrfs;

@@ -4,7 +4,7 @@ use super::unit;
 use crate::copy::{Cscd, Limits, Refusal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
-use crate::scsi::{Designator, Failure, Sense, SenseKey, Unit};
+use crate::scsi::{Designator, Failure, Forwarded, Sense, SenseKey, Status, Unit};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub enum Way {
 pub enum Cause {
     /// It was not begun: more was asked than the copy manager takes.
     Refused(Refusal),
-    /// It was not begun: a unit had something to tell first.
+    /// A unit had something to tell first, such as a reset, or was busy.
     Attention,
     /// The source could not be read, in this segment if known.
     Source(Option<u16>),
@@ -57,6 +57,16 @@ pub struct CopyFailure {
     pub cause: Cause,
 }
 
+impl CopyFailure {
+    /// True when a unit said that its medium was changed.
+    pub fn medium_changed(&self) -> bool {
+        Failure::sense_behind(&self.error).is_some_and(|s| {
+            let all = [Some(s.clone()), s.of_source(), s.of_destination()];
+            all.into_iter().flatten().any(|s| s.is_medium_changed())
+        })
+    }
+}
+
 impl From<Error> for CopyFailure {
     fn from(error: Error) -> Self {
         let cause = Failure::sense_behind(&error).map_or(Cause::Other, cause_of);
@@ -64,12 +74,20 @@ impl From<Error> for CopyFailure {
     }
 }
 
+/// BUSY or TASK SET FULL of a unit that took part.
+fn is_busy(f: &Forwarded) -> bool {
+    matches!(Status::of(f.status), Status::Busy | Status::TaskSetFull)
+}
+
 fn cause_of(s: &Sense) -> Cause {
     match s.key {
         SenseKey::UnitAttention => Cause::Attention,
         SenseKey::CopyAborted => {
             let tape = s.of_destination();
-            if tape.is_some_and(|t| t.is_early_warning() || t.is_end_of_medium()) {
+            if tape
+                .as_ref()
+                .is_some_and(|t| t.is_early_warning() || t.is_end_of_medium())
+            {
                 Cause::EarlyWarning
             } else if let Some(r) = Refusal::of(s.code()) {
                 Cause::Refused(r)
@@ -78,6 +96,13 @@ fn cause_of(s: &Sense) -> Cause {
                 .is_some_and(|d| d.is_medium_error() || d.key == SenseKey::HardwareError)
             {
                 Cause::Source(s.segment())
+            } else if [s.of_source(), tape].iter().flatten().any(Sense::is_reset)
+                || [&s.source, &s.destination]
+                    .into_iter()
+                    .flatten()
+                    .any(is_busy)
+            {
+                Cause::Attention
             } else {
                 Cause::Other
             }

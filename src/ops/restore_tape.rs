@@ -14,6 +14,8 @@ use crate::units::{ByteRange, ClusterSet};
 
 /// Bytes that the host moves at a time.
 const STEP: usize = 1 << 20;
+/// How often a command is sent again that was not begun.
+const ATTEMPTS: u32 = 3;
 
 /// What came of it.
 #[derive(Debug, Default, serde::Serialize)]
@@ -81,9 +83,9 @@ pub fn restore_offloaded(
         .sum();
     observer.begin("restore", Some(total));
     job.host_part()?;
-    job.offloaded_part(engine)?;
+    job.offloaded_part(engine, false)?;
     if job.summary.lost.is_empty() || options.partial {
-        job.last_sectors()?;
+        job.last_sectors(engine)?;
     }
     observer.end();
     if let Some(touched) = &job.touched {
@@ -278,8 +280,9 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Everything that stands on the tape as it is, in the order of the stream.
-    fn wanted(&self) -> Result<Vec<Wanted>> {
+    /// Everything that stands on the tape as it is, in the order of the stream:
+    /// what comes `last`, or what comes before it.
+    fn wanted(&self, last: bool) -> Result<Vec<Wanted>> {
         let unit = self.unit();
         let mut out: Vec<Wanted> = Vec::new();
         for i in 0..self.archive.index().entries.len() {
@@ -290,7 +293,11 @@ impl Job<'_> {
                 if kind != RunKind::Data {
                     continue;
                 }
-                for (s, e) in outside(&self.held, at, at + len) {
+                let parts = match last {
+                    false => outside(&self.held, at, at + len),
+                    true => inside(&self.held, at, at + len),
+                };
+                for (s, e) in parts {
                     let piece = Wanted {
                         offset: offset + (s - at),
                         bytes: e - s,
@@ -312,8 +319,8 @@ impl Job<'_> {
         Ok(out)
     }
 
-    fn offloaded_part(&mut self, engine: &mut Engine) -> Result<()> {
-        let wanted = self.wanted()?;
+    fn offloaded_part(&mut self, engine: &mut Engine, last: bool) -> Result<()> {
+        let wanted = self.wanted(last)?;
         let geometry = Geometry::new(u64::from(self.tape.block_bytes()), self.unit());
         let mut at = 0;
         while let Some(next) = wanted.get(at) {
@@ -355,7 +362,11 @@ impl Job<'_> {
     ) -> Result<()> {
         let mut plan: Restore<std::vec::IntoIter<Wanted>> =
             Restore::new(wanted.to_vec(), files.clone(), &engine.limits, geometry)?;
-        while let Some(command) = plan.next().transpose()? {
+        let (mut again, mut attempts) = (None, 0);
+        while let Some(command) = again
+            .take()
+            .map_or_else(|| plan.next().transpose(), |c| Ok(Some(c)))?
+        {
             if self.observer.cancelled() {
                 return Err(Error::interrupted());
             }
@@ -377,6 +388,7 @@ impl Job<'_> {
                 Ok(()) => {
                     self.summary.copied_bytes += command.bytes;
                     self.summary.commands += 1;
+                    attempts = 0;
                 }
                 Err(f) if f.error.kind() == ErrorKind::Interrupted => return Err(f.error),
                 Err(f) => match f.cause {
@@ -391,6 +403,12 @@ impl Job<'_> {
                             .copied()
                             .collect();
                         plan = Restore::new(rest, files.clone(), &engine.limits, geometry)?;
+                    }
+                    // Another cartridge may be there: nothing of it is for this disk.
+                    _ if f.medium_changed() => return Err(f.error),
+                    Cause::Attention if attempts < ATTEMPTS => {
+                        attempts += 1;
+                        again = Some(command);
                     }
                     // Where the copy manager fails, the host finds out what can be read.
                     _ => {
@@ -426,74 +444,54 @@ impl Job<'_> {
     }
 
     /// What was kept back, from the tape.
-    fn last_sectors(&mut self) -> Result<()> {
+    fn last_sectors(&mut self, engine: &mut Engine) -> Result<()> {
         self.target.sync()?;
+        self.offloaded_part(engine, true)?;
         for h in self.held.clone() {
             for i in 0..self.archive.index().entries.len() {
-                let Some(e) = self.entry(i).copied() else {
-                    continue;
-                };
-                let Some(base) = self.base(e.region) else {
-                    continue;
-                };
-                if !e.mft
-                    && !self
-                        .places(i)?
-                        .iter()
-                        .any(|&(s, n, _)| s < h.end && s + n > h.start)
-                {
-                    continue;
-                }
-                if e.mft && !self.mft_touches(i, base, h) {
-                    continue;
-                }
-                if let Some(stored) = self.stored_at(i) {
-                    self.last_of_stored(i, stored, h)?;
-                    continue;
-                }
-                let decoded = self.archive.decode(i as u32)?;
-                let mut from = 0;
-                for &(start, len, kind) in &decoded.runs {
-                    let run = ByteRange {
-                        start: base + start,
-                        end: base + start + len,
-                    };
-                    if kind != RunKind::Data {
-                        continue;
-                    }
-                    if let Some(both) = run.intersect(&h) {
-                        let at = from + (both.start - run.start) as usize;
-                        let data = decoded
-                            .bytes
-                            .get(at..at + both.len() as usize)
-                            .ok_or_else(|| Error::damaged("A record is shorter than its runs"))?;
-                        self.target.write_at(both.start, data)?;
-                        self.summary.host_bytes += both.len();
-                    }
-                    from += len as usize;
+                if self.stored_at(i).is_none() {
+                    self.last_of_decoded(i, h)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Only the sectors that are meant: the rest of the chunk stays on the tape.
-    fn last_of_stored(&mut self, i: usize, mut offset: u64, h: ByteRange) -> Result<()> {
-        for (at, len, kind) in self.places(i)? {
+    /// What was kept back of a record that only this machine can read.
+    fn last_of_decoded(&mut self, i: usize, h: ByteRange) -> Result<()> {
+        let Some((e, base)) = self.entry(i).and_then(|e| Some((*e, self.base(e.region)?))) else {
+            return Ok(());
+        };
+        let touches = match e.mft {
+            true => self.mft_touches(i, base, h),
+            false => self
+                .places(i)?
+                .iter()
+                .any(|&(s, n, _)| s < h.end && s + n > h.start),
+        };
+        if !touches {
+            return Ok(());
+        }
+        let decoded = self.archive.decode(i as u32)?;
+        let mut from = 0;
+        for &(start, len, kind) in &decoded.runs {
             if kind != RunKind::Data {
                 continue;
             }
             let run = ByteRange {
-                start: at,
-                end: at + len,
+                start: base + start,
+                end: base + start + len,
             };
             if let Some(both) = run.intersect(&h) {
-                let mut data = vec![0; both.len() as usize];
-                self.tape.read_at(offset + (both.start - at), &mut data)?;
-                self.target.write_at(both.start, &data)?;
+                let at = from + (both.start - run.start) as usize;
+                let data = decoded
+                    .bytes
+                    .get(at..at + both.len() as usize)
+                    .ok_or_else(|| Error::damaged("A record is shorter than its runs"))?;
+                self.target.write_at(both.start, data)?;
                 self.summary.host_bytes += both.len();
             }
-            offset += len;
+            from += len as usize;
         }
         Ok(())
     }
@@ -514,6 +512,16 @@ impl Job<'_> {
 
 fn is_loss(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::Unreadable | ErrorKind::Damaged)
+}
+
+/// The parts of `from..to` that lie in one of the ranges.
+fn inside(ranges: &[ByteRange], from: u64, to: u64) -> Vec<(u64, u64)> {
+    let whole = ByteRange {
+        start: from,
+        end: to,
+    };
+    let both = ranges.iter().filter_map(|r| r.intersect(&whole));
+    both.map(|b| (b.start, b.end)).collect()
 }
 
 /// The parts of `from..to` that lie in none of the ranges, which ascend.

@@ -333,7 +333,11 @@ impl SetWriter {
         if let Some(p) = self.parts.last_mut() {
             (p.closed, p.continued) = (true, true);
         }
-        let sequence = self.parts.len() as u32 + 1;
+        let sequence = self
+            .parts
+            .last()
+            .map_or(0, PartMap::sequence)
+            .saturating_add(1);
         self.drive.unload()?;
         let wanted = Wanted::Blank {
             set: self.options.set,
@@ -341,7 +345,7 @@ impl SetWriter {
         };
         for attempt in 0..ATTEMPTS {
             self.media.change(&mut *self.drive, &wanted, attempt)?;
-            match self.blank_label()? {
+            match self.blank_label(sequence)? {
                 Some(old) => {
                     let name = old.as_ref().map_or_else(
                         || numbered(first_name.as_deref().unwrap_or_default(), sequence),
@@ -358,14 +362,18 @@ impl SetWriter {
         .of(self.drive.name()))
     }
 
-    /// The label of a cartridge that may be written over without asking:
-    /// `Some(None)` has none. None: something is on it.
-    fn blank_label(&mut self) -> Result<Option<Option<Label>>> {
+    /// The label of a cartridge that may be written over without asking: a
+    /// blank one, or this very one of an earlier attempt. `Some(None)` has no
+    /// label. None: something is on it.
+    fn blank_label(&mut self, sequence: u32) -> Result<Option<Option<Label>>> {
         if self.drive.info()?.write_protected {
             return Ok(None);
         }
         if let Ok(Some(l)) = read_label(&mut *self.drive) {
-            return Ok((l.kind == LabelKind::Label && l.part.is_none()).then_some(Some(l)));
+            let free = l
+                .part
+                .is_none_or(|p| p.set == self.options.set && p.sequence == sequence);
+            return Ok((l.kind == LabelKind::Label && free).then_some(Some(l)));
         }
         Ok(is_empty(&mut *self.drive)?.then_some(None))
     }

@@ -123,12 +123,24 @@ impl TapeSource {
             .ok_or_else(|| behind(offset, self.len))
     }
 
-    /// Gives the drive back.
-    pub fn into_drive(self) -> Box<dyn Drive> {
-        self.state
-            .into_inner()
-            .unwrap_or_else(|e| e.into_inner())
-            .drive
+    /// Brings the cartridge in on which a writer goes on at this boundary of
+    /// blocks; gives back the drive, who changes its cartridges, and the
+    /// cartridges up to this one.
+    #[allow(clippy::type_complexity)]
+    pub fn into_writer(
+        self,
+        offset: u64,
+    ) -> Result<(Box<dyn Drive>, Box<dyn Media>, Vec<PartMap>)> {
+        let mut state = self.state.into_inner().unwrap_or_else(|e| e.into_inner());
+        let last = state
+            .parts
+            .values()
+            .find(|p| p.start() <= offset && (offset < p.end() || !p.continued))
+            .map(PartMap::sequence)
+            .ok_or_else(|| behind(offset, self.len).of(&*self.name))?;
+        state.mount(self.set, last)?;
+        let parts = state.parts.into_values().filter(|p| p.sequence() <= last);
+        Ok((state.drive, state.media, parts.collect()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

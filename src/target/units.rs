@@ -114,9 +114,7 @@ impl Units for UnitSet {
 
     fn flush(&self) -> Result<()> {
         // Every unit is written out, whatever the first failure was.
-        self.units
-            .iter()
-            .map(|u| u.device().flush())
-            .fold(Ok(()), |all, one| all.and(one))
+        let results: Vec<Result<()>> = self.units.iter().map(|u| u.device().flush()).collect();
+        results.into_iter().collect()
     }
 }

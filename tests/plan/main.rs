@@ -3,6 +3,9 @@
 //! residue lost, every command ends empty.
 
 mod bench;
+mod command_line;
+#[path = "../common/mod.rs"]
+mod common;
 mod fixed;
 
 use bench::{Bench, Maker, cells_of, content, disk_of, read_stream, wanted};
@@ -174,8 +177,8 @@ proptest! {
         let safe = place.index(blocks + 1) as u64;
         bench.tape().objects.truncate(safe as usize);
         bench.tape().position = safe as usize;
-        let mut plan = Backup::new(cells.iter().cloned(), Maker, &l, &g).unwrap().filemarks(1);
-        while let Some(c) = plan.next() {
+        let plan = Backup::new(cells.iter().cloned(), Maker, &l, &g).unwrap().filemarks(1);
+        for c in plan {
             let c = c.unwrap();
             if c.end() < safe * t || (c.end() == safe * t && c.blocks > 0 && c.filemarks + c.host_filemarks == 0) {
                 continue;

@@ -156,6 +156,9 @@ impl Model {
                 return Err(failed(0x260c, Field::in_segment(slot)));
             }
         }
+        if wanted == (Some(true), Some(true)) && source == destination {
+            return Err(failed(0x260c, Field::in_segment(6)));
+        }
         if let Some((_, Device::Tape(t))) = destination.and_then(|i| self.devices.get_mut(i)) {
             let moved = match segment.body {
                 Body::Filemarks { count, .. } => {
@@ -231,8 +234,9 @@ impl Model {
             if fault.is_none() {
                 data.extend(std::iter::repeat_n(0, effects.pad as usize));
             }
-            out.written += data.len() as u64;
-            self.write(destination, to, to_unit, &data)?;
+            let written = self.write(destination, to, to_unit, &data);
+            out.written += written.as_ref().map_or_else(|e| e.0, |()| data.len()) as u64;
+            written.map_err(|(_, f)| destination_fault(f))?;
         }
         if let Some(f) = fault {
             return Err(source_fault(f));
@@ -350,7 +354,7 @@ impl Model {
         place: Option<(u64, u64, u16)>,
         block: u64,
         data: &[u8],
-    ) -> Result<(), Failed> {
+    ) -> Result<(), (usize, Fault)> {
         match device.and_then(|i| self.devices.get_mut(i)) {
             Some((_, Device::Tape(t))) => {
                 for b in data.chunks(block.max(1) as usize) {
@@ -359,26 +363,29 @@ impl Model {
             }
             Some((_, Device::Disk(d))) => {
                 let (lba, offset, _) = place.unwrap_or_default();
-                for (i, byte) in data.iter().enumerate() {
-                    let at = offset + i as u64;
-                    let lba = lba + at / block;
-                    let mut b = d.read_anyway(lba);
-                    if let Some(slot) = b.get_mut((at % block) as usize) {
-                        *slot = *byte;
-                    }
-                    d.write(lba, b).map_err(destination_fault)?;
+                let mut done = 0;
+                while done < data.len() {
+                    let at = offset + done as u64;
+                    let (lba, skip) = (lba + at / block, (at % block) as usize);
+                    let n = (block as usize - skip).min(data.len() - done);
+                    // What is left of a block must be read first.
+                    let edge = match n as u64 == block {
+                        true => Ok(vec![0; n]),
+                        false => d.read(lba),
+                    };
+                    let mut b = edge.map_err(|f| (done, f))?;
+                    let part = data.iter().skip(done).take(n);
+                    b.iter_mut()
+                        .skip(skip)
+                        .zip(part)
+                        .for_each(|(to, from)| *to = *from);
+                    d.write(lba, b).map_err(|f| (done, f))?;
+                    done += n;
                 }
             }
             None => {}
         }
         Ok(())
-    }
-}
-
-impl super::Disk {
-    fn read_anyway(&self, lba: u64) -> Vec<u8> {
-        let zeros = || vec![0; self.block as usize];
-        self.data.get(&lba).cloned().unwrap_or_else(zeros)
     }
 }
 

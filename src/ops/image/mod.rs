@@ -7,6 +7,7 @@ mod offload;
 mod plan;
 mod resume;
 mod tape;
+mod tape_resume;
 mod work;
 
 pub use hash::HashKind;

@@ -120,16 +120,19 @@ pub fn offload(
     plan: &ImagePlan,
     engine: &mut Engine,
     writer: &mut Writer<SetWriter>,
+    lead: Lead,
     jobs: impl Iterator<Item = Job>,
     observer: &dyn Observer,
 ) -> Result<Copied> {
-    let (sequence, offset) = writer.next_place();
+    let (sequence, _) = writer.next_place();
+    // Behind what is on the medium; what is counted beyond it is the lead.
+    let offset = writer.output().offset();
     let sector = u64::from(plan.disk.sector_bytes);
     let geometry = Geometry::new(u64::from(writer.output().block_bytes()), sector);
     let maker = Maker::new(plan, writer.id(), sequence);
     let cells = jobs.filter_map(|job| cell_of(plan, sector, &job));
     let backup = Backup::new(cells, &maker, &engine.limits, &geometry)?
-        .going_on(offset, 0, Lead::default())?
+        .going_on(offset, 0, lead)?
         .filemarks(1);
     let mut mover = Offload {
         plan,
@@ -186,7 +189,8 @@ impl<'m> Offload<'m> {
             if self.observer.cancelled() {
                 return Err(Error::interrupted());
             }
-            if command.is_for_host() {
+            // A filemark alone: perhaps an earlier run wrote it already.
+            if command.is_for_host() || command.bytes == 0 {
                 end_file(self.writer)?;
                 next = backup.next().transpose()?;
                 continue;

@@ -98,7 +98,7 @@ pub fn take_up(
     Ok((writer, records))
 }
 
-fn expect(walker: &mut Walker<Forward>, kind: Kind) -> Result<Header> {
+pub(super) fn expect(walker: &mut Walker<Forward>, kind: Kind) -> Result<Header> {
     match walker.step()? {
         Some(Found::Record(h)) if h.kind == kind => Ok(h),
         _ => Err(Error::damaged(format!(
@@ -109,7 +109,7 @@ fn expect(walker: &mut Walker<Forward>, kind: Kind) -> Result<Header> {
     }
 }
 
-fn same_plan(plan: &ImagePlan, head: &Head) -> Result<()> {
+pub(super) fn same_plan(plan: &ImagePlan, head: &Head) -> Result<()> {
     if head.source.bytes != plan.source.bytes || head.source.serial != plan.source.serial {
         return Err(changed("it is another source"));
     }
@@ -125,7 +125,7 @@ fn same_plan(plan: &ImagePlan, head: &Head) -> Result<()> {
     Ok(())
 }
 
-fn changed(how: &str) -> Error {
+pub(super) fn changed(how: &str) -> Error {
     Error::refused(format!(
         "The source has changed since the archive was begun: {how}"
     ))
@@ -133,7 +133,7 @@ fn changed(how: &str) -> Error {
 }
 
 /// What the earlier run read, and what it could not.
-fn mark(plan: &ImagePlan, base: u64, header: &Header) {
+pub(super) fn mark(plan: &ImagePlan, base: u64, header: &Header) {
     for (start, len, kind) in header.byte_runs() {
         let range = ByteRange {
             start: base + start,

@@ -3,16 +3,18 @@
 use super::jobs::{Job, JobKind};
 use super::offload::{Copied, offload};
 use super::plan::ImagePlan;
+use super::tape_resume::{Resumed, take_up};
 use super::work::Worker;
 use super::{ImageOptions, ImageSummary, new_id};
 use crate::archive::{BufferPool, CHUNK_RUNS, GAP, UNVERIFIED, Writer};
+use crate::copy::{Lead, Piece};
 use crate::device::SpillSource;
 use crate::error::{Error, Result};
 use crate::observe::{Observer, warning};
 use crate::ops::engine::Engine;
 use crate::ops::pipeline;
 use crate::ops::report::Report;
-use crate::tape::{Drive, Id, Media, PartMap, SetOptions, SetWriter};
+use crate::tape::{Drive, Id, Media, PartMap, SetOptions, SetWriter, TapeSource};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -70,7 +72,7 @@ pub struct TapeSummary {
 /// Executes a plan; the stream goes to tape.
 pub fn image_to_tape(
     plan: &mut ImagePlan,
-    mut target: TapeTarget,
+    target: TapeTarget,
     options: &ImageOptions,
     observer: &dyn Observer,
 ) -> Result<TapeSummary> {
@@ -80,40 +82,49 @@ pub fn image_to_tape(
                 .hint("leave --hash out, or choose --mover host"),
         );
     }
-    let block_bytes = choose_block(&mut target)?;
     let started = crate::ops::now();
-    let id = new_id()?;
-    let mut head = plan.head(id);
-    head.requires.extend([GAP, CHUNK_RUNS].map(String::from));
-    if target.engine.is_some() {
-        head.requires.push(UNVERIFIED.into());
-        plan.disk.cell_bytes = plan.disk.cell_bytes.max(OFFLOADED_CELL);
+    let begun = match options.resume {
+        true => go_on(plan, target, observer)?,
+        false => begin(plan, target)?,
+    };
+    let Begun {
+        mut writer,
+        mut engine,
+        spill,
+        resumed,
+    } = begun;
+    let id = writer.id();
+    let block_bytes = writer.output().block_bytes();
+    let (mut lead, mft, resumed_bytes) = match &resumed {
+        Some(r) => (r.lead.clone(), r.mft, r.bytes),
+        None => (Lead::default(), 0, 0),
+    };
+    if resumed.as_ref().is_some_and(|r| r.in_mft) || engine.is_none() {
+        put_lead(plan, &mut writer, std::mem::take(&mut lead))?;
     }
-    let set = SetWriter::begin(
-        target.drive,
-        target.media,
-        SetOptions {
-            set: Id(id.0),
-            block_bytes,
-            label: target.label,
-            fresh_id: || new_id().map(|i| Id(i.0)),
-            time: seconds(),
-        },
-    )?;
-    let mut writer = Writer::create(set, id, &head, &plan.disk)?;
-    writer.set_block(block_bytes);
-    let mut jobs = plan.jobs(false).peekable();
+    let plan = &*plan;
+    let mut jobs = plan
+        .jobs(false)
+        .skip(usize::try_from(mft).unwrap_or(usize::MAX))
+        .peekable();
     observer.begin("copy", Some(plan.bytes_to_read(false)));
-    let mft = std::iter::from_fn(|| jobs.next_if(|j| matches!(j.kind, JobKind::Mft { .. })));
-    records(plan, options, observer, &mut writer, mft)?;
-    end_file(&mut writer)?;
-    if let Some(s) = &target.spill {
+    let file_records =
+        std::iter::from_fn(|| jobs.next_if(|j| matches!(j.kind, JobKind::Mft { .. })));
+    records(plan, options, observer, &mut writer, file_records)?;
+    if resumed.as_ref().is_none_or(|r| r.in_mft) {
+        end_file(&mut writer)?;
+    }
+    if let Some(s) = &spill {
         s.stop();
     }
+    let jobs = jobs.filter_map(|j| match &resumed {
+        Some(r) => r.left_of(plan, j),
+        None => Some(j),
+    });
     let mut copied = Copied::default();
-    match &mut target.engine {
+    match &mut engine {
         None => records(plan, options, observer, &mut writer, jobs)?,
-        Some(engine) => copied = offload(plan, engine, &mut writer, jobs, observer)?,
+        Some(engine) => copied = offload(plan, engine, &mut writer, lead, jobs, observer)?,
     }
     end_file(&mut writer)?;
     observer.end();
@@ -137,10 +148,10 @@ pub fn image_to_tape(
             digest: digest.iter().map(|b| format!("{b:02x}")).collect(),
             hashes: Vec::new(),
             unreadable,
-            resumed_bytes: 0,
+            resumed_bytes,
             verified: false,
         },
-        mover: match target.engine {
+        mover: match engine {
             Some(_) => Mover::CopyManager,
             None => Mover::Host,
         },
@@ -149,6 +160,110 @@ pub fn image_to_tape(
         commands: copied.commands,
         cartridges,
     })
+}
+
+/// A set that is open for writing.
+struct Begun {
+    writer: Writer<SetWriter>,
+    engine: Option<Engine>,
+    spill: Option<Arc<SpillSource>>,
+    resumed: Option<Resumed>,
+}
+
+/// A new set: label, Head, Disk.
+fn begin(plan: &mut ImagePlan, mut target: TapeTarget) -> Result<Begun> {
+    let block_bytes = choose_block(&mut target)?;
+    let id = new_id()?;
+    let mut head = plan.head(id);
+    head.requires.extend([GAP, CHUNK_RUNS].map(String::from));
+    if target.engine.is_some() {
+        head.requires.push(UNVERIFIED.into());
+        plan.disk.cell_bytes = plan.disk.cell_bytes.max(OFFLOADED_CELL);
+    }
+    let set = SetWriter::begin(
+        target.drive,
+        target.media,
+        SetOptions {
+            set: Id(id.0),
+            block_bytes,
+            label: target.label,
+            fresh_id,
+            time: seconds(),
+        },
+    )?;
+    let mut writer = Writer::create(set, id, &head, &plan.disk)?;
+    writer.set_block(block_bytes);
+    Ok(Begun {
+        writer,
+        engine: target.engine,
+        spill: target.spill,
+        resumed: None,
+    })
+}
+
+/// The set in the drive, as far as it holds.
+fn go_on(plan: &mut ImagePlan, target: TapeTarget, observer: &dyn Observer) -> Result<Begun> {
+    if target.label.is_some() || target.block_bytes.is_some() {
+        return Err(
+            Error::usage("An unfinished set has its label and its block length")
+                .of(target.drive.name())
+                .hint("leave --label and --block out with --resume"),
+        );
+    }
+    let tape = TapeSource::open(target.drive, target.media, Vec::new())
+        .map_err(|e| e.hint("there is no unfinished backup; start without --resume"))?;
+    let mut engine = target.engine;
+    if let Some(e) = &engine
+        && e.limits.check_block(u64::from(tape.block_bytes())).is_err()
+    {
+        engine = None;
+    }
+    let (writer, resumed) = take_up(plan, tape, fresh_id, seconds(), observer)?;
+    // Without the capability every chunk needs its digest.
+    engine = engine.filter(|_| resumed.unverified);
+    Ok(Begun {
+        writer,
+        engine,
+        spill: target.spill,
+        resumed: Some(resumed),
+    })
+}
+
+fn fresh_id() -> Result<Id> {
+    new_id().map(|i| Id(i.0))
+}
+
+/// What an earlier run left of records that are counted, through this machine.
+fn put_lead(plan: &ImagePlan, writer: &mut Writer<SetWriter>, lead: Lead) -> Result<()> {
+    let sector = u64::from(plan.disk.sector_bytes);
+    let block = u64::from(writer.output().block_bytes());
+    let fail = |e| Error::io("Cannot write to the tape", e);
+    let mut total = 0;
+    let mut buf = vec![0; 1 << 20];
+    for p in lead.pieces {
+        total += p.bytes(sector);
+        match p {
+            Piece::Inline(bytes) => writer.output().write_all(&bytes).map_err(fail)?,
+            Piece::Extent { lba, blocks } => {
+                let (mut at, end) = (lba * sector, (lba + blocks) * sector);
+                while at < end {
+                    let n = (end - at).min(buf.len() as u64) as usize;
+                    plan.reader.read_at_marked(at, &mut buf[..n])?;
+                    writer.output().write_all(&buf[..n]).map_err(fail)?;
+                    at += n as u64;
+                }
+            }
+        }
+    }
+    if lead.padded {
+        let over = total % block;
+        let pad = if over == 0 { 0 } else { block - over };
+        writer
+            .output()
+            .write_all(&vec![0; pad as usize])
+            .map_err(fail)?;
+    }
+    Ok(())
 }
 
 fn choose_block(target: &mut TapeTarget) -> Result<u32> {

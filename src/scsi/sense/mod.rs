@@ -96,7 +96,7 @@ pub struct Forwarded {
     /// SCSI status byte.
     pub status: u8,
     /// Sense data, unmodified; may be empty.
-    pub sense: Vec<u8>,
+    pub sense: Box<[u8]>,
 }
 
 impl Sense {

@@ -33,11 +33,13 @@ fn copy_aborted_in_both_formats() {
     let mut s = Sense::copy_aborted(0x0d, 0x01, 0x1234).with_information(4096);
     s.source = Some(Forwarded {
         status: 0x02,
-        sense: Sense::new(SenseKey::MediumError, 0x11, 0).encode_fixed(),
+        sense: Sense::new(SenseKey::MediumError, 0x11, 0)
+            .encode_fixed()
+            .into(),
     });
     s.destination = Some(Forwarded {
         status: 0x08,
-        sense: Vec::new(),
+        sense: Box::default(),
     });
     let fixed = s.encode_fixed();
     assert_eq!(fixed[8..12], [18, 18 + 1 + 18, 0x12, 0x34]);
@@ -118,9 +120,10 @@ fn any_sense() -> impl Strategy<Value = Sense> {
         let sense = proptest::collection::vec(any::<u8>(), 0..100);
         // A status that is no response code.
         let status = (0u8..0x48).prop_map(|s| s & 0x7e);
-        proptest::option::of(
-            (status, sense).prop_map(|(status, sense)| Forwarded { status, sense }),
-        )
+        proptest::option::of((status, sense).prop_map(|(status, sense)| Forwarded {
+            status,
+            sense: sense.into(),
+        }))
     };
     let bits = any::<(u8, u8, u8, bool, bool, bool, bool)>();
     let numbers = (any::<Option<i32>>(), any::<u32>(), any::<Option<[u8; 3]>>());

@@ -348,7 +348,7 @@ mod tests {
         tape.eom = true;
         s.destination = Some(Forwarded {
             status: 2,
-            sense: tape.encode_fixed(),
+            sense: tape.encode_fixed().into(),
         });
         assert_eq!(
             s.to_string(),
@@ -358,7 +358,7 @@ mod tests {
         );
         s.destination = Some(Forwarded {
             status: 0x18,
-            sense: Vec::new(),
+            sense: Box::default(),
         });
         assert!(s.to_string().ends_with("said RESERVATION CONFLICT"), "{s}");
         let s = Sense::invalid_field_in_cdb(1, Some(4));

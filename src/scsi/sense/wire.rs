@@ -157,11 +157,11 @@ fn area(b: &[u8], at: usize, other: usize) -> Option<Forwarded> {
     Some(match first & 0x7f {
         0x70..=0x73 => Forwarded {
             status: CHECK_CONDITION,
-            sense: area.to_vec(),
+            sense: area.into(),
         },
         _ => Forwarded {
             status: first,
-            sense: rest.to_vec(),
+            sense: rest.into(),
         },
     })
 }
@@ -191,7 +191,7 @@ fn descriptors(b: &[u8]) -> Sense {
             0x0c if d.len() >= 4 => {
                 let f = Forwarded {
                     status: byte(d, 3),
-                    sense: d.get(4..).unwrap_or_default().to_vec(),
+                    sense: d.get(4..).unwrap_or_default().into(),
                 };
                 match byte(d, 2) & 0x0f {
                     1 => sense.source = Some(f),

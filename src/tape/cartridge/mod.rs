@@ -13,6 +13,8 @@ mod word;
 mod write;
 
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod tests;
 
 pub use facts::{Attribute, DEFAULT_CAPACITY, Facts};

@@ -88,7 +88,7 @@ fn forward(f: &Failure) -> Forwarded {
     };
     Forwarded {
         status: f.status.code(),
-        sense,
+        sense: sense.into(),
     }
 }
 

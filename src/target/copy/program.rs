@@ -117,6 +117,10 @@ fn work_out(
     let (from_tape, to_tape) = kinds(&segment.body);
     kind(list, out.source, from_tape, 4)?;
     kind(list, out.destination, to_tape, 6)?;
+    if (from_tape, to_tape) == (Some(true), Some(true)) && same(units, out) {
+        // A tape has one position: it cannot be read and written at once.
+        return Err(problem(0x260c, Field::in_segment(6)));
+    }
 
     let disk_block = |id: u16| {
         let found = units.get(usize::from(id))?.as_ref().ok()?;
@@ -144,6 +148,12 @@ fn work_out(
     out.to = reach(units, out.destination, to, written)?;
     out.effects = effects;
     Ok(())
+}
+
+/// True when both ends are one unit.
+fn same(units: &[Resolved], step: &Step) -> bool {
+    let lun = |id: Option<usize>| Some(units.get(id?)?.as_ref().ok()?.0.lun());
+    lun(step.source) == lun(step.destination)
 }
 
 /// The unit of a CSCD id, or why there is none. `slot` is where the id stands.

@@ -55,10 +55,9 @@ impl Backing {
                 true => FlockOperation::NonBlockingLockExclusive,
                 false => FlockOperation::NonBlockingLockShared,
             };
-            match rustix::fs::flock(&file, how) {
-                Err(Errno::WOULDBLOCK) => return Err(busy(&name)),
-                // A file system without locks: nothing to go by.
-                Ok(()) | Err(_) => {}
+            // Any other failure is a file system without locks: nothing to go by.
+            if rustix::fs::flock(&file, how) == Err(Errno::WOULDBLOCK) {
+                return Err(busy(&name));
             }
         }
         let len = file.seek(io::SeekFrom::End(0)).map_err(fail)?;
@@ -80,7 +79,7 @@ impl Backing {
     }
 
     /// Length in bytes.
-    pub fn len(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.len
     }
 

@@ -78,16 +78,16 @@ impl DiskUnit {
         }
         let physical = options.physical.unwrap_or(4096.max(block_size));
         let ratio = physical / block_size;
-        if !ratio.is_power_of_two() || physical % block_size != 0 || physical > 65536 {
+        if !ratio.is_power_of_two() || !physical.is_multiple_of(block_size) || physical > 65536 {
             return Err(Error::usage(format!(
                 "Found physical blocks of {physical} bytes, expected {block_size} times a power of two, at most 65536"
             )));
         }
-        let blocks = backing.len() / u64::from(block_size);
+        let blocks = backing.bytes() / u64::from(block_size);
         if blocks == 0 {
             return Err(Error::usage(format!(
                 "Found {} bytes, expected at least one block of {block_size}",
-                backing.len()
+                backing.bytes()
             ))
             .hint("make a sparse file of the wanted size first: truncate -s 10G FILE"));
         }

@@ -159,7 +159,7 @@ fn faults(f: &Option<Forwarded>) -> Option<(u8, u16)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn lists_do_what_the_model_says(

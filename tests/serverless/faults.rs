@@ -1,0 +1,265 @@
+//! What goes wrong in the middle: nothing that is not complete looks so, and no
+//! byte is ever wrong.
+
+use crate::rig::{Lab, Random, plan_of, signal};
+use crate::{long, own};
+use std::time::Duration;
+
+/// Faults that pass: the copy is done all the same.
+const PASSING: &[&str] = &[
+    "attention=1",
+    "attention=2",
+    "busy=2",
+    "lost-id=3",
+    "discard-held=2",
+    "late-status=1500",
+    "fail=segment:1@0:source",
+    "fail=segment:1@8192:source",
+    "fail=segment:1@0:attention",
+    "fail=segment:1@0:busy",
+    "fail=command:2/segment:1@0:busy",
+    "fail=command:3/segment:1@4096:source",
+    "fail=command:2/segment:0@0:attention",
+];
+
+/// Faults that end the backup.
+const ENDING: &[&str] = &[
+    "fail=segment:1@0:tape",
+    "fail=segment:1@70000:tape*9",
+    "fail=command:2/segment:1@0:destination",
+    "fail=segment:0@0:reserved*9",
+];
+
+#[test]
+fn faults_that_pass_cost_nothing() {
+    let source = own("quick");
+    for profile in ["full-ntbak", "tiny"] {
+        for fault in PASSING {
+            let what = format!("{profile},{fault}");
+            let mut lab = Lab::with(&source, &what);
+            let e = lab.run(&["image", lab.old(), lab.tape(), "--label", "A", "--json"]);
+            assert_eq!(e.code, Some(0), "{what}: {}", e.said());
+            assert_eq!(e.summary()["mover"], "copy-manager", "{what}");
+            lab.stop();
+            lab.serve(&what, "size=64G");
+            let e = lab.run(&["restore", lab.tape(), lab.new_disk(), "--yes"]);
+            assert_eq!(e.code, Some(0), "{what}: {}", e.said());
+            lab.assert_same(&what);
+            lab.expect(0, &["verify", lab.tape(), "--against", lab.old()]);
+        }
+    }
+}
+
+#[test]
+fn a_fault_of_the_tape_ends_the_backup_and_nothing_looks_complete() {
+    let source = own("quick");
+    for profile in ["full-ntbak", "tiny"] {
+        for fault in ENDING {
+            let what = format!("{profile},{fault}");
+            let mut lab = Lab::with(&source, &what);
+            let e = lab.run(&["image", lab.old(), lab.tape(), "--label", "A"]);
+            let failed = matches!(e.code, Some(1 | 5)) && e.err.contains("error");
+            assert!(failed, "{what}: {:?} {}", e.code, e.said());
+            lab.assert_incomplete(&what);
+            // Once more on the same cartridge, and it is well.
+            lab.stop();
+            lab.serve(profile, "size=64G");
+            lab.image(0);
+            lab.restore(0);
+            lab.assert_same(&what);
+        }
+    }
+}
+
+/// In a restore the host takes over where the copy manager fails.
+#[test]
+fn faults_in_a_restore_leave_no_wrong_byte() {
+    let source = own("quick");
+    for profile in ["full-ntbak", "tiny"] {
+        let mut lab = Lab::with(&source, profile);
+        lab.image(0);
+        for fault in PASSING.iter().chain(ENDING) {
+            let what = format!("{profile},{fault}");
+            lab.stop();
+            lab.wipe();
+            lab.serve(&what, "size=64G");
+            let e = lab.run(&["restore", lab.tape(), lab.new_disk(), "--yes"]);
+            match e.code {
+                Some(0) => lab.assert_same(&what),
+                Some(1) => assert!(e.err.contains("error"), "{what}: {}", e.said()),
+                code => panic!("{what}: {code:?} {}", e.said()),
+            }
+        }
+    }
+}
+
+/// Sectors that the disk cannot give: the file behind the target is cut off, so
+/// that reads of what was there are medium errors.
+#[test]
+fn unreadable_sectors_are_recorded_and_the_copy_goes_on() {
+    let whole = own("quick");
+    for profile in ["full-ntbak", "tiny", "noinline"] {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("cut.img");
+        std::fs::copy(&whole, &source).unwrap();
+        let kept = plan_of(&whole).kept_ranges();
+        // In the middle of the last run of data that is longer than a cluster.
+        let last = kept
+            .iter()
+            .filter(|r| r.len() >= 16384)
+            .max_by_key(|r| r.start);
+        let last = *last.unwrap();
+        let cut = last.start + last.len() / 2 / 512 * 512;
+        let mut lab = Lab::with(&whole, profile);
+        lab.stop();
+        let mut lab = Lab::new(&source);
+        lab.serve(profile, "size=64G");
+        let file = std::fs::OpenOptions::new().write(true).open(&source);
+        file.unwrap().set_len(cut).unwrap();
+        let e = lab.image(3);
+        let summary = e.summary();
+        let bad = summary["unreadable"].as_array().unwrap();
+        assert!(!bad.is_empty(), "{profile}: {summary}");
+        assert!(e.said().contains(&cut.to_string()), "{}", e.said());
+        assert_eq!(summary["mover"], "copy-manager", "{profile}");
+        assert!(summary["copied_bytes"].as_u64().unwrap() > 0);
+        lab.restore(3);
+        // Everything in front of the cut is right, and zeros are behind it.
+        let front: Vec<_> = kept
+            .iter()
+            .filter_map(|r| r.intersect(&ntbak::units::ByteRange { start: 0, end: cut }))
+            .collect();
+        let new = lab.file("new.img");
+        assert_eq!(crate::rig::differs(&whole, &new, &front), None, "{profile}");
+        let restored = std::fs::read(&new).unwrap();
+        let lost = &restored[cut as usize..last.end as usize];
+        assert!(lost.iter().all(|&b| b == 0), "{profile}");
+        lab.stop();
+    }
+}
+
+/// A cartridge that is too small, without another one: the part is closed, and
+/// nobody takes it for the whole.
+#[test]
+fn a_cartridge_that_is_too_small() {
+    let source = own("quick");
+    let kept: u64 = plan_of(&source).kept_ranges().iter().map(|r| r.len()).sum();
+    for part in [3, 2] {
+        for profile in ["full-ntbak", "tiny", "nofm"] {
+            let mut lab = Lab::new(&source);
+            lab.serve(profile, &format!("size={}", kept / 4 * part / 4096 * 4096));
+            let e = lab.run(&["image", lab.old(), lab.tape(), "--label", "A"]);
+            assert_ne!(e.code, Some(0), "{profile} {part}: {}", e.said());
+            lab.assert_incomplete(profile);
+            lab.stop();
+        }
+    }
+}
+
+/// Early warning in the middle of a command is an end of the part, too.
+#[test]
+fn early_warning_inside_a_command() {
+    let source = own("quick");
+    for profile in ["full-ntbak", "tiny"] {
+        let what = format!("{profile},fail=command:1/segment:1@300000:early-warning");
+        let mut lab = Lab::with(&source, &what);
+        let e = lab.run(&["image", lab.old(), lab.tape(), "--label", "A"]);
+        if e.code == Some(0) {
+            lab.restore(0);
+            lab.assert_same(&what);
+        } else {
+            lab.assert_incomplete(&what);
+        }
+        lab.stop();
+    }
+}
+
+/// A signal in the middle of a copy.
+#[test]
+fn an_interrupt_leaves_nothing_that_looks_complete() {
+    let source = big();
+    let mut random = Random(0x51_6e61);
+    let points = if long() { 12 } else { 3 };
+    let mut hit = 0;
+    for _ in 0..points {
+        let lab = Lab::with(&source, "tiny");
+        let run = lab.start(&["image", lab.old(), lab.tape(), "--label", "A"]);
+        std::thread::sleep(Duration::from_millis(20 + random.below(400)));
+        signal(&run.child, "INT");
+        let e = run.end();
+        match e.code {
+            Some(0) => lab.expect(0, &["verify", lab.tape(), "--against", lab.old()]),
+            Some(130) => {
+                hit += 1;
+                lab.assert_incomplete("interrupt");
+                continue;
+            }
+            code => panic!("{code:?} {}", e.said()),
+        };
+    }
+    eprintln!("{hit} of {points} interrupted");
+}
+
+/// The target dies: the program says so, and the tape is what it is.
+#[test]
+fn a_power_cut_of_the_target() {
+    let source = big();
+    let mut random = Random(0x7461_7267);
+    for _ in 0..if long() { 12 } else { 3 } {
+        let mut lab = Lab::with(&source, "tiny");
+        let run = lab.start(&["image", lab.old(), lab.tape(), "--label", "A"]);
+        std::thread::sleep(Duration::from_millis(20 + random.below(400)));
+        lab.kill_target();
+        let e = run.end();
+        lab.serve("full-ntbak", "size=64G");
+        match e.code {
+            Some(0) => {
+                lab.expect(0, &["verify", lab.tape(), "--against", lab.old()]);
+            }
+            Some(1) => {
+                assert!(e.err.contains("error"), "{}", e.said());
+                lab.assert_incomplete("power cut of the target");
+            }
+            code => panic!("{code:?} {}", e.said()),
+        }
+        // The cartridge can be used again.
+        lab.image(0);
+        lab.restore(0);
+        lab.assert_same("after a power cut");
+    }
+}
+
+/// The program dies: the same.
+#[test]
+fn a_power_cut_of_the_host() {
+    let source = big();
+    let mut random = Random(0x686f_7374);
+    for _ in 0..if long() { 12 } else { 3 } {
+        let mut lab = Lab::with(&source, "tiny");
+        let mut run = lab.start(&["image", lab.old(), lab.tape(), "--label", "A"]);
+        std::thread::sleep(Duration::from_millis(20 + random.below(400)));
+        run.child.kill().unwrap();
+        if run.end().code.is_none() {
+            lab.assert_incomplete("power cut of the host");
+        }
+        lab.wipe();
+        lab.image(0);
+        let mut run = lab.start(&["restore", lab.tape(), lab.new_disk(), "--yes"]);
+        std::thread::sleep(Duration::from_millis(5 + random.below(200)));
+        run.child.kill().unwrap();
+        let ended = run.end().code;
+        if ended.is_none() && lab.difference().is_some() {
+            // A disk that is half restored does not look like one.
+            let first = std::fs::read(lab.file("new.img")).unwrap();
+            assert!(first[..512].iter().all(|&b| b == 0 || b == 0xa5));
+        }
+        lab.restore(0);
+        lab.assert_same("after a power cut of the host");
+        lab.stop();
+    }
+}
+
+/// A volume that takes a while.
+fn big() -> std::path::PathBuf {
+    crate::common::image("v08-xp-512-ads").unwrap_or_else(|| own("quick"))
+}
