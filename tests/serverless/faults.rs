@@ -110,10 +110,12 @@ fn unreadable_sectors_are_recorded_and_the_copy_goes_on() {
         let file = volume.file(ntbak::units::RecordNo(n)).ok()?;
         let s = ntbak::volume::Stream::open(volume, &file, 0x80, &[]).ok()??;
         let longest = s.extents().iter().max_by_key(|e| e.len.0)?;
-        longest.lcns().map(|l| (l.start, l.end))
+        let l = longest.lcns()?;
+        Some((l.start, l.end))
     });
     let (start, end) = runs.max_by_key(|r| r.1 - r.0).unwrap();
     let first = base.region.start + (start + end) / 2 * cluster + 1024;
+    eprintln!("clusters {start} to {end}, bad from byte {first} on");
     let bad = ntbak::units::ByteRange {
         start: first,
         end: first + 3 * 512,
