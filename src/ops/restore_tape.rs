@@ -375,6 +375,8 @@ impl Job<'_> {
         let mut plan: Restore<std::vec::IntoIter<Wanted>> =
             Restore::new(wanted.to_vec(), files.clone(), &engine.limits, geometry)?;
         let (mut again, mut attempts) = (None, 0);
+        // Object at which the tape stands, where that is sure.
+        let mut stands = None;
         while let Some(command) = again
             .take()
             .map_or_else(|| plan.next().transpose(), |c| Ok(Some(c)))?
@@ -384,10 +386,13 @@ impl Job<'_> {
             }
             if command.by_host {
                 self.by_host(&command)?;
+                stands = None;
                 continue;
             }
-            if let Some(object) = command.locate {
-                self.tape.with_drive(|d| d.locate(object))?;
+            // The plan counts on where the command before it left the tape.
+            let locates = command.locate.is_some() || !command.begins_with_locate();
+            if locates && stands != Some(command.object) {
+                self.tape.with_drive(|d| d.locate(command.object))?;
             }
             let ended = engine.run(
                 |id| command.parameter_list(id, engine.cscds()),
@@ -395,9 +400,14 @@ impl Job<'_> {
                 self.observer,
                 || {},
             );
-            self.tape.with_drive(|_| Ok(()))?;
+            stands = None;
             match ended {
                 Ok(()) => {
+                    stands = self
+                        .tape
+                        .with_drive(|d| d.position())
+                        .ok()
+                        .map(|p| p.object);
                     self.summary.copied_bytes += command.bytes;
                     self.summary.commands += 1;
                     attempts = 0;
