@@ -11,7 +11,7 @@ mod store;
 mod walk;
 mod writer;
 
-pub use decode::Unpacker;
+pub use decode::{ReadBack, Unpacker};
 pub use head::{
     CHUNK_RUNS, DiskInfo, GAP, Head, Options, Region, RegionKind, SourceInfo, TableKind, UNVERIFIED,
 };

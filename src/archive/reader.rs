@@ -3,8 +3,8 @@
 
 mod unseen;
 
-use super::decode::Unpacker;
-use super::head::{DiskInfo, Head};
+use super::decode::{ReadBack, Unpacker};
+use super::head::{DiskInfo, Head, UNVERIFIED};
 use super::header::{BLOCK, Codec, Header, Kind, MAX_DATA_BYTES, RunKind, Totals};
 use super::index::{Index, MftSpan};
 use super::walk::{Forward, Found, Walker};
@@ -43,6 +43,7 @@ pub struct Archive {
     /// Records that were looked at, with where the data of those stands that
     /// can be read in part.
     unseen: Mutex<HashMap<u32, Option<Arc<Unseen>>>>,
+    read_back: Option<ReadBack>,
 }
 
 impl Archive {
@@ -123,7 +124,19 @@ impl Archive {
             cache: Mutex::new(Vec::new()),
             damaged: Mutex::default(),
             unseen: Mutex::default(),
+            read_back: None,
         })
+    }
+
+    /// Records without a digest are checked against these when they are read.
+    pub fn with_read_back(mut self, digests: Option<ReadBack>) -> Self {
+        self.read_back = digests;
+        self
+    }
+
+    /// True when some data may have no digest: a copy manager moved it.
+    pub fn has_unseen(&self) -> bool {
+        self.head.needs(UNVERIFIED)
     }
 
     /// What the backup is.
@@ -273,7 +286,9 @@ impl Archive {
         }
         let stored = &bytes[header.len()..header.len() + header.stored_len as usize];
         let mut out = Vec::new();
-        Unpacker::new()?.unpack(&header, stored, &mut out)?;
+        Unpacker::new()?
+            .with_read_back(self.read_back.clone())
+            .unpack(&header, stored, &mut out)?;
         Ok(Decoded {
             runs: header.byte_runs(),
             bytes: out,

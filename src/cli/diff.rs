@@ -2,6 +2,7 @@
 
 use super::console::Console;
 use super::exit::{Exit, TABLE};
+use super::tapes::TapeOptions;
 use super::text::{bytes, count};
 use super::values;
 use super::view::Opening;
@@ -43,6 +44,8 @@ pub struct DiffArgs {
     system: bool,
     #[command(flatten)]
     opening: Opening,
+    #[command(flatten)]
+    tapes: TapeOptions,
 }
 
 #[derive(Serialize)]
@@ -58,8 +61,8 @@ struct Row<'a> {
 
 /// Compares.
 pub fn run(args: &DiffArgs, console: &Console) -> Result<Exit> {
-    let a = args.opening.open(&args.a, console)?;
-    let b = args.opening.open(&args.b, console)?;
+    let a = args.opening.open(&args.a, &args.tapes, console)?;
+    let b = args.opening.open(&args.b, &args.tapes, console)?;
     let pairs = pairs(args, &a, &b)?;
     let several = pairs.len() > 1 || args.partition.is_some();
     let mut total = DiffSummary::default();

@@ -4,6 +4,7 @@ use super::console::Console;
 use super::exit::{Exit, TABLE};
 use super::facts::{Facts, PartitionRow, Shape};
 use super::image_tape::{self, TapeChoice};
+use super::tapes::TapeOptions;
 use super::text::{bytes, count, duration, percent, rate, safe};
 use super::values::{self, MoverChoice};
 use super::view::Opening;
@@ -103,6 +104,8 @@ pub struct ImageArgs {
     raw: bool,
     #[command(flatten)]
     opening: Opening,
+    #[command(flatten)]
+    tapes: TapeOptions,
 }
 
 impl ImageArgs {
@@ -239,7 +242,7 @@ impl ImageArgs {
 /// Plans, tells the plan, executes it, tells what came of it.
 pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
     args.check()?;
-    let mut places = Places::default();
+    let mut places = args.tapes.places();
     let tape = places.is_tape(&args.dest)?;
     args.check_tape(tape)?;
     if is_unit(&args.dest) && !tape {

@@ -3,13 +3,15 @@
 use super::console::Console;
 use super::text::{bytes, count, duration, percent, rate, safe};
 use super::values::MoverChoice;
+use crate::archive::ArchiveId;
 use crate::device::SpillSource;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::iscsi::Traffic;
 use crate::ops::engine::{Engine, Way};
 use crate::ops::image::{ImageOptions, ImagePlan, Mover, TapeSummary, TapeTarget, image_to_tape};
 use crate::ops::place::{Places, ReadPlace};
-use crate::tape::{Drive, ScsiDrive};
+use crate::ops::recall::facts;
+use crate::tape::{Drive, Id, ScsiDrive, Wanted};
 use crate::units::human_bytes;
 use serde::Serialize;
 use std::fmt::Write;
@@ -110,7 +112,7 @@ fn disk_behind(places: &mut Places, source: &Path, place: &ReadPlace) -> Result<
 pub fn run(
     plan: &mut ImagePlan,
     choice: &TapeChoice,
-    drive: ScsiDrive,
+    mut drive: ScsiDrive,
     engine: Option<Engine>,
     spill: Option<Arc<SpillSource>>,
     places: &Places,
@@ -119,8 +121,17 @@ pub fn run(
 ) -> Result<TapeSummary> {
     let name = drive.name().to_string();
     let started = Instant::now();
+    let mut media = places.media(drive.unit())?;
+    let facts = facts(&plan.head(ArchiveId([0; 16])));
+    if drive.info().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
+        let first = Wanted::Blank {
+            set: Id([0; 16]),
+            sequence: 1,
+        };
+        media.change(&mut drive, &first, 0)?;
+    }
     let target = TapeTarget {
-        media: places.media()?,
+        media,
         drive: Box::new(drive),
         engine,
         label: choice.label.clone(),
@@ -128,6 +139,8 @@ pub fn run(
         spill,
     };
     let summary = image_to_tape(plan, target, options, console)?;
+    let recall = places.recall();
+    recall.record(&summary.cartridges, Some(&facts), true, console);
     tell(
         plan,
         &name,

@@ -7,7 +7,7 @@
 //! | `console`, `out`, `progress`, `style`, `text`, `hint` | how anything is said |
 //! | `exit` | exit codes |
 //! | `signals` | what stops a run |
-//! | `view`, `values` | arguments that several verbs have |
+//! | `view`, `tapes`, `values` | arguments that several verbs have |
 //! | `facts`, `damage` | what is known about a volume, and what an archive has lost |
 //! | the others | one verb each |
 
@@ -34,6 +34,7 @@ mod restore_tape;
 mod signals;
 mod style;
 mod tape;
+mod tapes;
 mod target;
 mod text;
 mod values;

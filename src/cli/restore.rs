@@ -5,6 +5,7 @@ use super::damage;
 use super::exit::{Exit, TABLE};
 use super::facts::PartitionRow;
 use super::restore_tape;
+use super::tapes::{TapeOptions, caution_unseen};
 use super::text::{bytes, duration, rate, safe};
 use super::values::{self, MoverChoice};
 use crate::archive::{Archive, DiskInfo, Forward, Head, Input, Pipe, partial_path};
@@ -76,6 +77,8 @@ pub struct RestoreArgs {
     /// Workers; as many as there are processors when not given
     #[arg(long, value_name = "N", value_parser = values::threads)]
     pub(super) threads: Option<usize>,
+    #[command(flatten)]
+    tapes: TapeOptions,
 }
 
 /// Checks everything that can be checked before the target is touched, then
@@ -105,10 +108,15 @@ pub fn run(args: &RestoreArgs, console: &Console) -> Result<Exit> {
         live: true,
         ..OpenOptions::default()
     };
-    let mut places = Places::default();
+    let mut places = args.tapes.places();
     let place = places.open(&args.archive, options)?;
     let source = place.opened.source.clone();
-    let archive = Arc::new(Archive::open(source.clone())?);
+    let archive = Archive::open(source.clone())?;
+    let seen = places.recall().seen(&archive, console);
+    let archive = Arc::new(archive.with_read_back(seen.read_back()));
+    if seen.never_checked {
+        caution_unseen(console);
+    }
     for note in archive.notes() {
         console.caution("archive", note);
     }
@@ -122,11 +130,11 @@ pub fn run(args: &RestoreArgs, console: &Console) -> Result<Exit> {
     refuse_incomplete(archive.head(), archive.is_complete(), args.partial)
         .map_err(|e| e.of(args.archive.display().to_string()))?;
     if let Some(tape) = &place.tape
-        && let Some(exit) = restore_tape::run(args, &mut places, tape, &archive, console)?
+        && let Some(exit) = restore_tape::run(args, &mut places, tape, &archive, &seen, console)?
     {
         return Ok(exit);
     }
-    let mut reader = StreamReader::new(Forward::new(source, 0));
+    let mut reader = StreamReader::new(Forward::new(source, 0)).with_read_back(seen.read_back());
     // Copies replace what is damaged here.
     reader
         .begin()

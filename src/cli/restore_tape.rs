@@ -1,22 +1,25 @@
 //! `restore` from tape to a SCSI disk by a copy manager.
 
 use super::console::Console;
+use super::damage;
 use super::exit::Exit;
 use super::image_tape::{moved, remark};
 use super::restore::{RestoreArgs, is_unit, tell_plan};
 use super::text::{bytes, duration, rate, safe};
 use super::values::MoverChoice;
 use crate::archive::Archive;
-use crate::device::{SharedSource, Sink};
+use crate::device::{SharedSource, Sink, Source};
 use crate::error::{Error, Result};
 use crate::iscsi::Traffic;
+use crate::ops::damage::name_files;
 use crate::ops::engine::{Engine, Way};
 use crate::ops::image::Mover;
 use crate::ops::pipeline::default_threads;
 use crate::ops::place::Places;
+use crate::ops::recall::Seen;
 use crate::ops::restore::{RestoreOptions, RestorePlan};
 use crate::ops::restore_tape::{OffloadSummary, can_offload, restore_offloaded};
-use crate::ops::verify::{Comparison, VerifyOptions, compare};
+use crate::ops::verify::{Checked, Comparison, VerifyOptions, check};
 use crate::scsi::ScsiDisk;
 use crate::tape::TapeSource;
 use crate::units::human_bytes;
@@ -47,6 +50,7 @@ pub fn run(
     places: &mut Places,
     tape: &Arc<TapeSource>,
     archive: &Arc<Archive>,
+    seen: &Seen,
     console: &Console,
 ) -> Result<Option<Exit>> {
     let forced = args.mover == MoverChoice::CopyManager;
@@ -111,20 +115,38 @@ pub fn run(
     };
     let started = Instant::now();
     let summary = restore_offloaded(archive, tape, &mut engine, &plan, &disk, &options, console)?;
-    let comparison = match args.verify {
-        true => Some(read_back(tape.clone(), &disk, &plan, &options, console)?),
+    let checked = match args.verify {
+        true => Some(read_back(
+            tape.clone(),
+            seen,
+            &disk,
+            &plan,
+            &options,
+            console,
+        )?),
         false => None,
     };
+    let mut damage = Vec::new();
+    if let Some(c) = checked.as_ref().filter(|c| !c.fresh.is_empty()) {
+        places.recall().store(&c.fresh, console);
+    }
+    let comparison = checked.map(|c| {
+        damage = c.outcome.damage;
+        c.comparison.unwrap_or_default()
+    });
+    name_files(archive, &mut damage, console);
+    damage::tell(&damage, console);
     tell(
         args,
         &summary,
         comparison.as_ref(),
+        damage.is_empty(),
         places.traffic(),
         started.elapsed(),
         console,
     );
     Ok(Some(match () {
-        _ if !summary.lost.is_empty() => Exit::Mismatch,
+        _ if !summary.lost.is_empty() || !damage.is_empty() => Exit::Mismatch,
         _ if comparison.is_some_and(|c| !c.is_equal()) => Exit::Mismatch,
         _ if summary.unreadable_bytes > 0 => Exit::Gaps,
         _ => Exit::Done,
@@ -134,11 +156,12 @@ pub fn run(
 /// Compares the disk with the tape: all of it passes this machine.
 fn read_back(
     tape: SharedSource,
+    seen: &Seen,
     disk: &ScsiDisk,
     plan: &RestorePlan,
     options: &RestoreOptions,
     console: &Console,
-) -> Result<Comparison> {
+) -> Result<Checked> {
     let base = |region: u16| {
         plan.regions
             .iter()
@@ -148,18 +171,20 @@ fn read_back(
     let options = VerifyOptions {
         threads: options.threads,
     };
-    Ok(compare(tape, disk, base, &options, console)?.1)
+    let against = Some((disk as &dyn Source, base));
+    check(tape, &seen.digests, against, &options, console)
 }
 
 fn tell(
     args: &RestoreArgs,
     s: &OffloadSummary,
     c: Option<&Comparison>,
+    sound: bool,
     wire: Traffic,
     time: Duration,
     console: &Console,
 ) {
-    let verified = c.is_some_and(Comparison::is_equal) && s.lost.is_empty();
+    let verified = sound && c.is_some_and(Comparison::is_equal) && s.lost.is_empty();
     let all = s.copied_bytes + s.host_bytes;
     if console.json() {
         let row = SummaryRow {
@@ -207,6 +232,7 @@ fn tell(
         );
     }
     t += match c {
+        Some(_) if !sound => "Not verified: the tape is damaged, see the warnings\n",
         Some(c) if c.is_equal() => "Verified: the disk was compared with the tape and is equal\n",
         Some(_) => "Not verified: the disk differs from the tape\n",
         None => "Not verified: the disk was written and not read back\n",

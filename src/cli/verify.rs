@@ -8,13 +8,14 @@ use super::text::{bytes, count, duration, rate, safe};
 use super::values;
 use super::view::ViewArgs;
 use crate::archive::{Archive, DiskInfo};
-use crate::device::{SharedSource, open_source};
+use crate::device::SharedSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::damage::name_files;
 use crate::ops::pipeline::default_threads;
+use crate::ops::place::Places;
 use crate::ops::second::second_opinion;
 use crate::ops::stream::{Damage, Outcome};
-use crate::ops::verify::{Comparison, VerifyOptions, compare, verify};
+use crate::ops::verify::{Checked, Comparison, VerifyOptions, check};
 use crate::ops::view::View;
 use crate::units::{ByteRange, human_bytes};
 use crate::volume::analyse;
@@ -31,8 +32,9 @@ const SHOWN: usize = 20;
 /// Check an archive, or a volume
 ///
 /// Of an archive every record is read and every digest compared; the files
-/// behind damaged records are named. Of a volume or disk every file record is
-/// read and compared with $Bitmap.
+/// behind damaged records are named. What a copy manager moved has no digest:
+/// it is computed and kept in the tape inventory, and compared from then on.
+/// Of a volume or disk every file record is read and compared with $Bitmap.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Examples:
@@ -60,9 +62,10 @@ pub struct VerifyArgs {
 
 /// Checks what there is to check.
 pub fn run(args: &VerifyArgs, console: &Console) -> Result<Exit> {
-    let view = args.view.open(console)?;
+    let mut places = args.view.tapes.places();
+    let view = (args.view.opening).open_in(&mut places, &args.view.view, console)?;
     match &view.archive {
-        Some(archive) => check_archive(args, &view, archive, console),
+        Some(archive) => check_archive(args, &view, archive, &mut places, console),
         None if args.against.is_some() => {
             Err(Error::usage("Only an archive is compared with a source")
                 .of(args.view.view.display().to_string())
@@ -75,10 +78,13 @@ pub fn run(args: &VerifyArgs, console: &Console) -> Result<Exit> {
 #[derive(Serialize)]
 struct SummaryRow<'a> {
     view: String,
-    /// `sound`, `incomplete` or `damaged`.
+    /// `sound`, `read_back`, `compared`, `incomplete` or `damaged`.
     state: &'static str,
     records: u64,
     checked_bytes: u64,
+    read_back_bytes: u64,
+    unverified_bytes: u64,
+    digests_kept: bool,
     digest: Option<&'a str>,
     damage: &'a [Damage],
     compared_with: Option<String>,
@@ -92,24 +98,38 @@ fn check_archive(
     args: &VerifyArgs,
     view: &View,
     archive: &Arc<Archive>,
+    places: &mut Places,
     console: &Console,
 ) -> Result<Exit> {
     let options = VerifyOptions {
         threads: args.threads.unwrap_or_else(default_threads),
     };
     let source = archive.source().clone();
-    let started = Instant::now();
-    let (mut outcome, comparison) = match &args.against {
-        None => (verify(source, &options, console)?, None),
+    let known = match &view.seen {
+        Some(s) => s.digests.clone(),
+        None => places.recall().seen(archive, console).digests,
+    };
+    let device = match &args.against {
+        None => None,
         Some(path) => {
-            let device = open_source(path, args.view.opening.options())?.source;
-            let base = base(archive.disk(), &device, args.partition)?;
-            let (o, c) = compare(source, &*device, base, &options, console)?;
-            (o, Some(c))
+            let opened = places.open(path, args.view.opening.options())?.opened;
+            let base = base(archive.disk(), &opened.source, args.partition)?;
+            Some((opened.source, base))
         }
     };
+    let started = Instant::now();
+    let against = device.as_ref().map(|(d, base)| (&**d, base));
+    let Checked {
+        mut outcome,
+        fresh,
+        comparison,
+    } = check(source, &known, against, &options, console)?;
     let time = started.elapsed();
+    let kept = !fresh.is_empty() && places.recall().store(&fresh, console);
+    let equal = comparison.as_ref().is_some_and(Comparison::is_equal);
     let state = match (outcome.is_sound(), outcome.totals) {
+        (true, _) if outcome.unverified_bytes > 0 && equal => "compared",
+        (true, _) if outcome.unverified_bytes > 0 => "read_back",
         (true, _) => "sound",
         (_, None) if outcome.damage.is_empty() => "incomplete",
         _ => "damaged",
@@ -153,6 +173,9 @@ fn check_archive(
                 state,
                 records: outcome.records,
                 checked_bytes: outcome.checked_bytes,
+                read_back_bytes: outcome.read_back_bytes,
+                unverified_bytes: outcome.unverified_bytes,
+                digests_kept: kept,
                 digest: outcome.digest.as_deref(),
                 damage: &outcome.damage,
                 compared_with: args.against.as_ref().map(|p| p.display().to_string()),
@@ -164,7 +187,7 @@ fn check_archive(
         )?;
     } else if exit != Exit::Done || !console.quiet() {
         let speed = human_bytes(rate(archive.source().len(), time));
-        let mut text = verdict(&outcome, state);
+        let mut text = verdict(&outcome, state, kept);
         text += &format!("  Time         {}, {speed}/s\n", duration(time));
         if let (Some(c), Some(path)) = (&comparison, &args.against) {
             let same = if c.is_equal() {
@@ -183,26 +206,43 @@ fn check_archive(
     Ok(exit)
 }
 
-fn verdict(o: &Outcome, state: &str) -> String {
-    let checked = format!(
+fn verdict(o: &Outcome, state: &str, kept: bool) -> String {
+    let mut checked = format!(
         "{} read, {} checked",
         count(o.records, "record"),
         bytes(o.checked_bytes)
     );
-    match state {
-        "sound" => format!(
-            "Sound: every digest matches ({checked})\n  Digest       blake3 {}\n",
-            o.digest.as_deref().unwrap_or_default()
-        ),
+    if o.read_back_bytes > 0 {
+        checked += &format!(
+            ", {} compared with digests of an earlier read-back",
+            bytes(o.read_back_bytes)
+        );
+    }
+    let mut text = match state {
+        "sound" => format!("Sound: every digest matches ({checked})\n"),
+        "compared" => format!("Compared with the source and equal ({checked})\n"),
+        "read_back" => {
+            format!("Read back: what has a digest matches it, the rest could be read ({checked})\n")
+        }
         "incomplete" => {
             format!("Incomplete: the archive has no end, what is there matches ({checked})\n")
         }
-        _ => format!(
-            "Damaged: see the warnings ({} read, {} match)\n",
-            count(o.records, "record"),
-            bytes(o.checked_bytes)
-        ),
+        _ => format!("Damaged: see the warnings ({checked})\n"),
+    };
+    if o.unverified_bytes > 0 {
+        text += &format!(
+            "  No digest    {}: read back now, digests {}\n",
+            bytes(o.unverified_bytes),
+            match kept {
+                true => "stored in the inventory",
+                false => "could not be stored",
+            }
+        );
     }
+    if let Some(d) = o.digest.as_deref().filter(|_| o.is_sound()) {
+        text += &format!("  Digest       blake3 {d}\n");
+    }
+    text
 }
 
 fn tell_ranges(code: &'static str, what: &str, ranges: &[ByteRange], console: &Console) {

@@ -1,9 +1,11 @@
 //! The argument of every reading verb: a volume, a disk or an archive.
 
 use super::console::Console;
+use super::tapes::{TapeOptions, caution_unseen};
 use super::values;
 use crate::device::OpenOptions;
 use crate::error::Result;
+use crate::ops::place::Places;
 use crate::ops::view::View;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,8 @@ pub struct ViewArgs {
     pub view: PathBuf,
     #[command(flatten)]
     pub opening: Opening,
+    #[command(flatten)]
+    pub tapes: TapeOptions,
 }
 
 impl Opening {
@@ -40,8 +44,17 @@ impl Opening {
     }
 
     /// Opens a path and says what was noticed.
-    pub fn open(&self, path: &Path, console: &Console) -> Result<View> {
-        let view = View::open(path, self.options())?;
+    pub fn open(&self, path: &Path, tapes: &TapeOptions, console: &Console) -> Result<View> {
+        let view = self.open_in(&mut tapes.places(), path, console)?;
+        if view.seen.as_ref().is_some_and(|s| s.never_checked) {
+            caution_unseen(console);
+        }
+        Ok(view)
+    }
+
+    /// The same for a verb that says itself what was checked.
+    pub fn open_in(&self, places: &mut Places, path: &Path, console: &Console) -> Result<View> {
+        let view = View::open_in(places, path, self.options(), console)?;
         for note in &view.notes {
             console.caution("view", note);
         }
@@ -52,6 +65,6 @@ impl Opening {
 impl ViewArgs {
     /// See [`Opening::open`].
     pub fn open(&self, console: &Console) -> Result<View> {
-        self.opening.open(&self.view, console)
+        self.opening.open(&self.view, &self.tapes, console)
     }
 }

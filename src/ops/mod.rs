@@ -13,6 +13,7 @@ pub mod pipeline;
 pub mod place;
 pub mod plan;
 pub mod probe;
+pub mod recall;
 pub mod report;
 pub mod restore;
 pub mod restore_tape;

@@ -1,34 +1,34 @@
 //! From what the user wrote to something that is read or written: a file, a
 //! block device, the disk or the tape behind a logical unit.
 
+use super::recall::Recall;
 use super::unit::{Opened, Opener, is_tape, is_unit};
 use crate::device::{
     Identity, OpenOptions, OpenedSource, SharedSource, Source, SourceKind, open_source,
 };
 use crate::error::{Error, Result};
 use crate::iscsi::Traffic;
-use crate::scsi::ScsiDisk;
-use crate::tape::{Media, NoChange, PartMap, ScsiDrive, TapeSource};
+use crate::scsi::{ScsiDisk, Unit};
+use crate::tape::{Media, NoChange, ScsiDrive, TapeSource};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Makes whoever changes the cartridges of a drive.
-pub type MediaMaker = Box<dyn Fn() -> Result<Box<dyn Media>> + Send>;
+pub type MediaMaker = Box<dyn Fn(&Unit) -> Result<Box<dyn Media>> + Send>;
 
 /// Opens places. Units of one target share a session.
 pub struct Places {
     opener: Opener,
     media: MediaMaker,
-    /// Cartridges of a set, as somebody remembers them.
-    known: Box<dyn Fn() -> Vec<PartMap> + Send>,
+    recall: Recall,
 }
 
 impl Default for Places {
     fn default() -> Self {
         Self {
             opener: Opener::new(),
-            media: Box::new(|| Ok(Box::new(NoChange))),
-            known: Box::new(Vec::new),
+            media: Box::new(|_| Ok(Box::new(NoChange))),
+            recall: Recall::default(),
         }
     }
 }
@@ -50,10 +50,15 @@ impl Places {
         self
     }
 
-    /// What is known of sets beforehand.
-    pub fn with_known(mut self, known: Box<dyn Fn() -> Vec<PartMap> + Send>) -> Self {
-        self.known = known;
+    /// What is known of sets beforehand, and where more is remembered.
+    pub fn with_recall(mut self, recall: Recall) -> Self {
+        self.recall = recall;
         self
+    }
+
+    /// What this host remembers of tapes.
+    pub fn recall(&self) -> &Recall {
+        &self.recall
     }
 
     /// The unit that a text names; block devices are reached by their SCSI unit.
@@ -61,9 +66,9 @@ impl Places {
         self.opener.open(text)
     }
 
-    /// Who changes cartridges.
-    pub fn media(&self) -> Result<Box<dyn Media>> {
-        (self.media)()
+    /// Who changes the cartridges of a drive.
+    pub fn media(&self, drive: &Unit) -> Result<Box<dyn Media>> {
+        (self.media)(drive)
     }
 
     /// What went over all iSCSI sessions.
@@ -93,7 +98,8 @@ impl Places {
         unit.check_quiet(options.live)?;
         if is_tape(&unit.unit)? {
             let drive = ScsiDrive::open(unit.unit.clone())?;
-            let tape = TapeSource::open(Box::new(drive), self.media()?, (self.known)())?;
+            let media = self.media(&unit.unit)?;
+            let tape = TapeSource::open(Box::new(drive), media, self.recall.parts())?;
             let tape = Arc::new(tape);
             return Ok(ReadPlace {
                 opened: OpenedSource {

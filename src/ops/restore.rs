@@ -3,7 +3,7 @@
 use super::pipeline;
 use super::stream::{Damage, StreamReader};
 use crate::archive::{
-    DiskInfo, Head, Header, Input, Region, RegionKind, RunKind, TableKind, Totals,
+    DiskInfo, Head, Header, Input, Provenance, Region, RegionKind, RunKind, TableKind, Totals,
 };
 use crate::device::Sink;
 use crate::error::{Error, ErrorKind, Result};
@@ -329,7 +329,12 @@ impl Job<'_> {
             c.skipped += skipped;
         }
         if self.options.verify && !runs.is_empty() {
-            lock(&self.written).push(&header.digest, &runs);
+            // What a copy manager moved has no digest in its header.
+            let digest = match header.provenance {
+                Provenance::None => *blake3::hash(raw).as_bytes(),
+                _ => header.digest,
+            };
+            lock(&self.written).push(&digest, &runs);
         }
         Ok(())
     }

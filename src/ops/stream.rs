@@ -4,8 +4,8 @@
 use super::pipeline;
 use super::rules::Rules;
 use crate::archive::{
-    Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Provenance, Totals, UNVERIFIED,
-    Unpacker, Walker,
+    Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Provenance, ReadBack, Totals,
+    UNVERIFIED, Unpacker, Walker,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
@@ -44,6 +44,9 @@ pub struct Outcome {
     pub records: u64,
     /// Bytes of data that matched their digests.
     pub checked_bytes: u64,
+    /// Bytes of data that have no digest from the source and matched the one
+    /// of when they were read back.
+    pub read_back_bytes: u64,
     /// Bytes of data that have no digest: a copy manager moved them, and
     /// nobody has looked at them yet.
     pub unverified_bytes: u64,
@@ -72,6 +75,7 @@ pub struct StreamReader<R> {
     head: Option<Vec<u8>>,
     disk: Option<(Vec<u8>, DiskInfo)>,
     rules: Rules,
+    read_back: Option<ReadBack>,
 }
 
 enum Item {
@@ -96,7 +100,14 @@ impl<R: Input + Send> StreamReader<R> {
             head: None,
             disk: None,
             rules: Rules::default(),
+            read_back: None,
         }
+    }
+
+    /// Records without a digest are checked against these.
+    pub fn with_read_back(mut self, digests: Option<ReadBack>) -> Self {
+        self.read_back = digests;
+        self
     }
 
     /// Reads Head and Disk. `None` for what is damaged.
@@ -153,6 +164,8 @@ impl<R: Input + Send> StreamReader<R> {
         let (mut index, mut tail) = (std::mem::take(&mut self.index), None);
         let mut copies = Vec::new();
         let mut report = None;
+        let known = self.read_back.clone();
+        let is_known = |h: &Header| known.as_ref().is_some_and(|f| f(h.sequence).is_some());
         let reader = &mut self;
         pipeline::ordered(
             threads,
@@ -163,7 +176,10 @@ impl<R: Input + Send> StreamReader<R> {
                 }
                 reader.next_item()
             },
-            || Ok((Unpacker::new()?, Vec::new())),
+            || {
+                let unpacker = Unpacker::new()?.with_read_back(known.clone());
+                Ok((unpacker, Vec::new()))
+            },
             |(unpacker, raw), item| match item {
                 Item::Damage(d) => Ok(Checked::Damage(d)),
                 Item::Record(header, stored, body) => {
@@ -191,6 +207,9 @@ impl<R: Input + Send> StreamReader<R> {
                         match (header.kind, keep) {
                             (Kind::Mft | Kind::Chunk, _) => {
                                 match header.provenance {
+                                    Provenance::None if is_known(&header) => {
+                                        outcome.read_back_bytes += header.raw_len;
+                                    }
                                     Provenance::None => outcome.unverified_bytes += header.raw_len,
                                     _ => outcome.checked_bytes += header.raw_len,
                                 }

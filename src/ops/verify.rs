@@ -1,12 +1,13 @@
 //! `verify`: is the archive what was written, and does a device still hold it?
 
 use super::stream::{Outcome, StreamReader};
-use crate::archive::{Forward, Header, RunKind};
+use crate::archive::{Forward, Header, Provenance, ReadBack, RunKind};
 use crate::device::{SharedSource, Source};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::observe::Observer;
+use crate::tape::{Digests, Id};
 use crate::units::ByteRange;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How to verify.
 pub struct VerifyOptions {
@@ -14,21 +15,100 @@ pub struct VerifyOptions {
     pub threads: usize,
 }
 
-/// Reads the archive through and checks every digest.
+/// What a check came to.
+pub struct Checked {
+    /// Of the stream.
+    pub outcome: Outcome,
+    /// Digests of what had none and is not among the known ones: they can be
+    /// known from now on.
+    pub fresh: Digests,
+    /// The comparison, where there is something to compare with.
+    pub comparison: Option<Comparison>,
+}
+
+/// Reads the archive through and checks every digest it has.
 pub fn verify(
     archive: SharedSource,
     options: &VerifyOptions,
     observer: &dyn Observer,
 ) -> Result<Outcome> {
-    observer.begin("verify", Some(archive.len()));
+    let none = Arc::new(Digests::new(Id([0; 16])));
+    Ok(check::<fn(u16) -> Option<u64>>(archive, &none, None, options, observer)?.outcome)
+}
+
+/// Compares every kept cluster with `device`, while checking the archive.
+/// Ranges the source could not give when the backup was made are left out;
+/// `base` gives the first byte of a region on the device.
+pub fn compare(
+    archive: SharedSource,
+    device: &dyn Source,
+    base: impl Fn(u16) -> Option<u64> + Sync,
+    options: &VerifyOptions,
+    observer: &dyn Observer,
+) -> Result<(Outcome, Comparison)> {
+    let none = Arc::new(Digests::new(Id([0; 16])));
+    let checked = check(archive, &none, Some((device, base)), options, observer)?;
+    Ok((checked.outcome, checked.comparison.unwrap_or_default()))
+}
+
+/// Reads the archive through. Digests are compared where there are any, in the
+/// archive or among the known ones, and computed where there are none. What is
+/// kept is compared with a device, if there is one; see [`compare`].
+pub fn check<B: Fn(u16) -> Option<u64> + Sync>(
+    archive: SharedSource,
+    known: &Arc<Digests>,
+    against: Option<(&dyn Source, B)>,
+    options: &VerifyOptions,
+    observer: &dyn Observer,
+) -> Result<Checked> {
+    let task = match against {
+        None => "verify",
+        Some(_) => "compare",
+    };
+    observer.begin(task, Some(archive.len()));
     let name = archive.name().to_string();
-    let mut reader = StreamReader::new(Forward::new(archive, 0));
+    let fresh = Mutex::new(Digests::new(known.set()));
+    let result = Mutex::new(Comparison::default());
+    let mut reader =
+        StreamReader::new(Forward::new(archive, 0)).with_read_back(Some(lookup(known)));
     reader.begin().map_err(|e| e.of(&*name))?;
     let outcome = reader
-        .run(options.threads, observer, |_, _| Ok(()))
+        .run(options.threads, observer, |header, raw| {
+            if header.provenance == Provenance::None && known.get(header.sequence).is_none() {
+                let digest = *blake3::hash(raw).as_bytes();
+                lock(&fresh).insert(header.sequence, digest);
+            }
+            match &against {
+                Some((device, base)) => match base(header.region) {
+                    Some(base) => compare_record(header, raw, base, *device, &result),
+                    None => Ok(()),
+                },
+                None => Ok(()),
+            }
+        })
         .map_err(|e| e.of(&*name))?;
     observer.end();
-    Ok(outcome)
+    let comparison = against.is_some().then(|| {
+        let mut c = result.into_inner().unwrap_or_else(|e| e.into_inner());
+        join(&mut c.differing);
+        join(&mut c.unreadable);
+        c
+    });
+    Ok(Checked {
+        outcome,
+        fresh: fresh.into_inner().unwrap_or_else(|e| e.into_inner()),
+        comparison,
+    })
+}
+
+/// Known digests, as readers ask for them.
+pub fn lookup(known: &Arc<Digests>) -> ReadBack {
+    let known = known.clone();
+    Arc::new(move |sequence| known.get(sequence).copied())
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// What a comparison with a device or image came to.
@@ -47,33 +127,6 @@ impl Comparison {
     pub fn is_equal(&self) -> bool {
         self.differing.is_empty() && self.unreadable.is_empty()
     }
-}
-
-/// Compares every kept cluster with `device`, while checking the archive.
-/// Ranges the source could not give when the backup was made are left out;
-/// `base` gives the first byte of a region on the device.
-pub fn compare(
-    archive: SharedSource,
-    device: &dyn Source,
-    base: impl Fn(u16) -> Option<u64> + Sync,
-    options: &VerifyOptions,
-    observer: &dyn Observer,
-) -> Result<(Outcome, Comparison)> {
-    observer.begin("compare", Some(archive.len()));
-    let result = Mutex::new(Comparison::default());
-    let mut reader = StreamReader::new(Forward::new(archive, 0));
-    reader.begin()?;
-    let outcome = reader.run(options.threads, observer, |header, raw| {
-        if let Some(base) = base(header.region) {
-            compare_record(header, raw, base, device, &result)?;
-        }
-        Ok(())
-    })?;
-    observer.end();
-    let mut comparison = result.into_inner().unwrap_or_else(|e| e.into_inner());
-    join(&mut comparison.differing);
-    join(&mut comparison.unreadable);
-    Ok((outcome, comparison))
 }
 
 fn compare_record(
@@ -138,9 +191,7 @@ fn compare_record(
             join(&mut differing);
         }
     }
-    let mut r = result
-        .lock()
-        .map_err(|_| Error::usage("A worker stopped"))?;
+    let mut r = lock(result);
     r.compared_bytes += compared;
     r.differing.extend(differing);
     r.unreadable.extend(unreadable);

@@ -1,10 +1,12 @@
 //! Whatever a path names, seen as volumes: an image, a device, an archive.
 
 use super::place::Places;
+use super::recall::{Recall, Seen};
 use crate::archive::{Archive, RegionKind, RegionView, TableKind};
 use crate::device::{Identity, OpenOptions, SharedSource, Window};
 use crate::disk::{TableKind as Table, open_layout};
 use crate::error::{Error, Result};
+use crate::observe::{Observer, Silent};
 use crate::volume::Volume;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ pub struct View {
     pub source: SharedSource,
     /// The archive, if it is one.
     pub archive: Option<Arc<Archive>>,
+    /// What is known about the data of an archive.
+    pub seen: Option<Seen>,
     /// Partition table of the disk, or of the disk the archive was made of.
     pub table: TableKind,
     /// Partitions, or the one volume as number 1; an archive's region 0 is left out.
@@ -66,16 +70,34 @@ impl View {
     /// Opens a path for reading. `mapped` maps a regular file into memory:
     /// quicker, and only for media that are not failing.
     pub fn open(path: &Path, options: OpenOptions) -> Result<View> {
-        let opened = Places::default().open(path, options)?.opened;
+        Self::open_in(&mut Places::default(), path, options, &Silent)
+    }
+
+    /// As [`View::open`]; units, tapes and what is remembered of them come
+    /// from `places`.
+    pub fn open_in(
+        places: &mut Places,
+        path: &Path,
+        options: OpenOptions,
+        observer: &dyn Observer,
+    ) -> Result<View> {
+        let opened = places.open(path, options)?.opened;
         if Archive::recognise(&opened.source) {
-            Self::of_archive(opened.source, opened.identity)
+            Self::of_archive(opened.source, opened.identity, places.recall(), observer)
         } else {
             Self::of_disk(opened.source, opened.identity)
         }
     }
 
-    fn of_archive(source: SharedSource, identity: Identity) -> Result<View> {
-        let archive = Arc::new(Archive::open(source.clone())?);
+    fn of_archive(
+        source: SharedSource,
+        identity: Identity,
+        recall: &Recall,
+        observer: &dyn Observer,
+    ) -> Result<View> {
+        let archive = Archive::open(source.clone())?;
+        let seen = recall.seen(&archive, observer);
+        let archive = Arc::new(archive.with_read_back(seen.read_back()));
         let mut partitions = Vec::new();
         for r in archive.disk().regions.iter().filter(|r| r.number != 0) {
             let view = RegionView::new(archive.clone(), r.number)?;
@@ -98,6 +120,7 @@ impl View {
             notes: archive.notes().to_vec(),
             partitions,
             archive: Some(archive),
+            seen: Some(seen),
         })
     }
 
@@ -126,6 +149,7 @@ impl View {
             identity,
             source,
             archive: None,
+            seen: None,
             table: match layout.table {
                 Table::None => TableKind::None,
                 Table::Mbr => TableKind::Mbr,

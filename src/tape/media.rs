@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 pub enum Wanted {
     /// A blank one, to go on with this set.
     Blank {
-        /// The set.
+        /// The set; zero when it has no id yet.
         set: Id,
         /// Number that the cartridge will have in it.
         sequence: u32,
@@ -28,6 +28,7 @@ pub enum Wanted {
 impl std::fmt::Display for Wanted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Wanted::Blank { set: Id(id), .. } if *id == [0; 16] => f.write_str("a blank cartridge"),
             Wanted::Blank { set, sequence } => {
                 write!(f, "a blank cartridge, to be number {sequence} of set {set}")
             }

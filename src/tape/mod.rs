@@ -2,6 +2,7 @@
 //! `docs/tape.md` is the definition of what stands on one.
 
 pub mod cartridge;
+pub mod changer;
 mod drive;
 mod inventory;
 mod label;

@@ -1,8 +1,8 @@
 //! Parts of records that nobody but a copy manager has seen: there is no digest
-//! to check, so nothing is gained by reading more than what is asked for.
+//! to check, so nothing is gained by reading more than what is asked for. Once
+//! the tape was read back there is one, and such a record is read whole.
 
 use super::{Archive, lock, read_header};
-use crate::archive::head::UNVERIFIED;
 use crate::archive::header::{Codec, Kind, Provenance, RunKind};
 use crate::error::Result;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ impl Archive {
     /// The record of an entry, when parts of it can be read. None for all
     /// others, damaged ones among them: [`Archive::decode`] says what is wrong.
     pub fn unseen(&self, entry: u32) -> Option<Arc<Unseen>> {
-        if !self.head.requires.iter().any(|r| r == UNVERIFIED) {
+        if !self.has_unseen() {
             return None;
         }
         let known = lock(&self.unseen).get(&entry).cloned();
@@ -39,7 +39,8 @@ impl Archive {
             && h.total_len() == u64::from(e.blocks) * super::BLOCK as u64
             && self.id().is_ok_and(|id| id == h.id)
             && e.offset.checked_add(h.total_len())? <= self.source.len();
-        let bare = h.codec == Codec::Stored && h.provenance == Provenance::None;
+        let digest = self.read_back.as_ref().and_then(|known| known(h.sequence));
+        let bare = h.codec == Codec::Stored && h.provenance == Provenance::None && digest.is_none();
         let runs = h.byte_runs();
         let data = runs.iter().filter(|r| r.2 == RunKind::Data);
         let whole = data.map(|r| r.1).sum::<u64>() == h.stored_len && h.stored_len == h.raw_len;

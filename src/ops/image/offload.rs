@@ -189,7 +189,8 @@ impl<'m> Offload<'m> {
             if self.observer.cancelled() {
                 return Err(Error::interrupted());
             }
-            if command.is_for_host() {
+            // A filemark alone: perhaps an earlier run wrote it already.
+            if command.is_for_host() || command.bytes == 0 {
                 end_file(self.writer)?;
                 next = backup.next().transpose()?;
                 continue;

@@ -422,7 +422,7 @@ impl ImagePlan {
     }
 
     /// The Head of an archive made of this plan.
-    pub(super) fn head(&self, id: ArchiveId) -> Head {
+    pub fn head(&self, id: ArchiveId) -> Head {
         Head {
             format: 1,
             program: format!("ntbak {}", env!("CARGO_PKG_VERSION")),

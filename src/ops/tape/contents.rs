@@ -137,15 +137,7 @@ fn facts(
         .unpack(&head, &stored, &mut json)
         .and_then(|()| Head::parse(&json));
     Ok(match read {
-        Ok(h) => Some(SetFacts {
-            created: h.created,
-            program: h.program,
-            source: h.source.path,
-            source_bytes: h.source.bytes,
-            model: h.source.model,
-            serial: h.source.serial,
-            plan: h.plan,
-        }),
+        Ok(h) => Some(crate::ops::recall::facts(&h)),
         Err(e) if e.kind() == ErrorKind::Unsupported => return Err(e),
         Err(_) => None,
     })

@@ -184,7 +184,7 @@ fn labelling_refuses_what_is_of_use_and_keeps_the_id() {
     // A blank one may have another name.
     let second = go("B2", false).unwrap();
     assert_eq!(second.label.cartridge, first.label.cartridge);
-    assert_eq!(inventory.list().unwrap().blank, [second.label.clone()]);
+    assert!(inventory.list().unwrap().blank.contains(&second.label));
     stream(&cartridge, 2, true);
     let before = cartridge.objects();
     scan(

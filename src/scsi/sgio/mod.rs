@@ -351,7 +351,7 @@ mod tests {
         for len in [0, 1, 4096, 70000] {
             let mut a = Aligned::new(len);
             assert_eq!(a.bytes().len(), len);
-            assert!(len == 0 || a.bytes().as_ptr().addr() % PAGE == 0);
+            assert!(len == 0 || a.bytes().as_ptr().addr().is_multiple_of(PAGE));
         }
     }
 

@@ -1,8 +1,8 @@
 //! Counting for drives that cannot tell where they stand.
 //!
 //! Everything that passes is counted from the beginning of the cartridge. What
-//! was passed once is remembered as far as filemarks go, so that a drive which
-//! can go over filemarks in both directions gets back without reading.
+//! was passed once is remembered as far as filemarks go, so that the way there is
+//! over filemarks as far as they reach, and only the rest of it is read.
 
 use crate::error::{Error, Result};
 

@@ -336,7 +336,7 @@ impl Drive for ScsiDrive {
 
     fn rewind(&mut self) -> Result<()> {
         self.prepare()?;
-        self.to_beginning()
+        self.rewind_now()
     }
 
     fn locate(&mut self, object: u64) -> Result<()> {
@@ -346,7 +346,7 @@ impl Drive for ScsiDrive {
 
     fn end_of_data(&mut self) -> Result<()> {
         self.prepare()?;
-        self.to_end()
+        self.space_to_end()
     }
 
     fn space_filemarks(&mut self, count: i64) -> Result<()> {
@@ -386,7 +386,7 @@ impl Drive for ScsiDrive {
         }
         self.ready = false;
         self.prepare()?;
-        self.to_beginning()
+        self.rewind_now()
     }
 
     fn unload(&mut self) -> Result<()> {

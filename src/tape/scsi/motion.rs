@@ -1,6 +1,5 @@
 //! REWIND, LOCATE, SPACE, and getting there where a drive has no LOCATE.
 
-use super::super::drive::Read;
 use super::position::Form;
 use super::{Place, ScsiDrive, Way, plain};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +18,7 @@ impl ScsiDrive {
         self.form == Some(Form::Blind)
     }
 
-    pub(super) fn to_beginning(&mut self) -> Result<()> {
+    pub(super) fn rewind_now(&mut self) -> Result<()> {
         let done = self.send(false, &plain(op::REWIND), Data::None, LONG)?;
         if !succeeded(&done) {
             return Err(self.failed("REWIND", &done));
@@ -92,7 +91,7 @@ impl ScsiDrive {
         )
     }
 
-    pub(super) fn to_end(&mut self) -> Result<()> {
+    pub(super) fn space_to_end(&mut self) -> Result<()> {
         if self.place == Place::Changed {
             return Err(self.changed());
         }
@@ -126,9 +125,10 @@ impl ScsiDrive {
         match count > 0 {
             true => self.walk_over(count.unsigned_abs()),
             false => match self.blind.back(count.unsigned_abs()) {
-                Some(to) => self.hop(count, to),
+                // Not backwards: where such drives end up then is not sure.
+                Some(to) => self.walk_to(to),
                 None => {
-                    self.to_beginning()?;
+                    self.rewind_now()?;
                     Err(self.too_few())
                 }
             },
@@ -184,16 +184,9 @@ impl ScsiDrive {
         }
     }
 
-    /// Blind: passes one object; false at the end of data.
-    fn pass(&mut self) -> Result<bool> {
-        // A block that is longer is passed as well.
-        let mut scratch = [0; 4096];
-        Ok(self.read_block(&mut scratch)? != Read::EndOfData)
-    }
-
     fn walk_to(&mut self, object: u64) -> Result<()> {
         if self.place != Place::Known || object < self.here()? {
-            self.to_beginning()?;
+            self.rewind_now()?;
         }
         if !self.counts() {
             // It tells where it stands, but has no LOCATE.
@@ -215,7 +208,7 @@ impl ScsiDrive {
         Ok(())
     }
 
-    fn here(&mut self) -> Result<u64> {
+    pub(super) fn here(&mut self) -> Result<u64> {
         match self.counts() {
             true => Ok(self.blind.at()),
             false => self.where_it_stands().map(|p| p.object),
@@ -224,7 +217,7 @@ impl ScsiDrive {
 
     fn walk_to_end(&mut self) -> Result<()> {
         if self.place != Place::Known {
-            self.to_beginning()?;
+            self.rewind_now()?;
         }
         self.walk_to(self.blind.end().unwrap_or(self.blind.seen()))?;
         if self.blind.end().is_none() {

@@ -76,7 +76,7 @@ impl ScsiDrive {
     pub(super) fn find_form(&mut self) -> Result<()> {
         for rewound in [false, true] {
             if rewound {
-                self.to_beginning()?;
+                self.rewind_now()?;
             }
             for form in Form::TOLD {
                 if form.ask(&self.unit)?.is_some() {

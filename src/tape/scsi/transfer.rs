@@ -30,10 +30,10 @@ impl ScsiDrive {
         self.placed()?;
         if buf.len() >= LEAST {
             let n = buf.len().min(self.max_block as usize);
-            return self.read_into(buf.get_mut(..n).unwrap_or_default());
+            return self.read_whole(buf.get_mut(..n).unwrap_or_default());
         }
         let mut scratch = [0; LEAST];
-        Ok(match self.read_into(&mut scratch)? {
+        Ok(match self.read_whole(&mut scratch)? {
             Read::Block(n) => match (buf.get_mut(..n), scratch.get(..n)) {
                 (Some(to), Some(from)) => {
                     to.copy_from_slice(from);
@@ -45,12 +45,42 @@ impl ScsiDrive {
         })
     }
 
-    fn read_into(&mut self, buf: &mut [u8]) -> Result<Read> {
+    /// Passes an object without looking at it; false at the end of data.
+    pub(super) fn pass(&mut self) -> Result<bool> {
+        self.placed()?;
+        let (met, _) = self.read_once(&mut [0; LEAST])?;
+        Ok(met != Read::EndOfData)
+    }
+
+    /// Reads an object. Some targets cut a block short that is not as long as
+    /// was asked for, but say how long it is: it is read again, as that.
+    fn read_whole(&mut self, buf: &mut [u8]) -> Result<Read> {
+        let (met, arrived) = self.read_once(buf)?;
+        let Read::Block(n) = met else { return Ok(met) };
+        if n <= arrived && n > 0 {
+            return Ok(met);
+        }
+        let block = self.here()?.checked_sub(1);
+        if let (Some(block), Some(exact), true) = (block, buf.get_mut(..n), n > 0) {
+            self.go_to(block)?;
+            if self.read_once(exact)? == (met, n) {
+                return Ok(met);
+            }
+        }
+        self.lose();
+        Err(self.error(
+            ErrorKind::Scsi,
+            format!("The drive read a block of {n} bytes, {arrived} of them arrived"),
+        ))
+    }
+
+    /// What was met, and how many bytes came.
+    fn read_once(&mut self, buf: &mut [u8]) -> Result<(Read, usize)> {
         let asked = buf.len();
         let [.., a, b, c] = (asked as u32).to_be_bytes();
         let cdb = [op::READ_6, 0, a, b, c, 0];
         let done = self.send(true, &cdb, Data::In(buf), LONG)?;
-        let got = match (&done.sense, succeeded(&done)) {
+        let met = match (&done.sense, succeeded(&done)) {
             (Some(s), _) if s.is_unit_attention() => None,
             (Some(s), _) if s.is_filemark() => Some(Read::Filemark),
             (Some(s), _) if s.is_end_of_data() => Some(Read::EndOfData),
@@ -62,27 +92,17 @@ impl ScsiDrive {
             }
             _ => None,
         };
-        let Some(got) = got else {
+        let Some(met) = met else {
             return Err(self.read_failed(&done));
         };
         if self.counts() {
-            match got {
+            match met {
                 Read::EndOfData => self.blind.met_end(),
                 Read::Filemark => self.counted(true)?,
                 Read::Block(_) | Read::TooLong(_) => self.counted(false)?,
             }
         }
-        match got {
-            Read::Block(n) if n > done.transferred || n == 0 => {
-                self.lose();
-                let text = format!(
-                    "The drive read a block of {n} bytes, {} of them arrived",
-                    done.transferred
-                );
-                Err(self.error(ErrorKind::Scsi, text))
-            }
-            got => Ok(got),
-        }
+        Ok((met, done.transferred))
     }
 
     fn counted(&mut self, mark: bool) -> Result<()> {

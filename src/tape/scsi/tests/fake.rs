@@ -134,9 +134,13 @@ impl Fake {
             s.filemark = true;
             return Reply::check(s.with_information(asked as i64));
         };
-        let data = block[..block.len().min(asked)].to_vec();
+        let mut data = block[..block.len().min(asked)].to_vec();
         if block.len() == asked {
             return Reply::data(data);
+        }
+        if self.character == Character::Tgt && block.len() < asked {
+            // It gives the length of the block as the residual.
+            data.resize(asked - block.len(), 0);
         }
         let mut s = no_sense(0);
         s.ili = true;
