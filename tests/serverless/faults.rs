@@ -64,9 +64,10 @@ fn a_fault_of_the_tape_ends_the_backup_and_nothing_looks_complete() {
             let failed = matches!(e.code, Some(1 | 5)) && e.err.contains("error");
             assert!(failed, "{what}: {:?} {}", e.code, e.said());
             lab.assert_incomplete(&what);
-            // Once more on the same cartridge, and it is well.
             lab.stop();
             lab.serve(profile, "size=64G");
+            assert!(go_on(&lab, &what), "{what}: nothing to go on with");
+            // Once more on the same cartridge, and it is well.
             lab.image(0);
             lab.restore(0);
             lab.assert_same(&what);
@@ -223,6 +224,7 @@ fn an_interrupt_leaves_nothing_that_looks_complete() {
             Some(130) => {
                 hit += 1;
                 lab.assert_incomplete("interrupt");
+                go_on(&lab, "interrupt");
                 continue;
             }
             code => panic!("{code:?} {}", e.said()),
@@ -250,6 +252,7 @@ fn a_power_cut_of_the_target() {
             Some(1) => {
                 assert!(e.err.contains("error"), "{}", e.said());
                 lab.assert_incomplete("power cut of the target");
+                go_on(&lab, "power cut of the target");
             }
             code => panic!("{code:?} {}", e.said()),
         }
@@ -272,6 +275,7 @@ fn a_power_cut_of_the_host() {
         run.child.kill().unwrap();
         if run.end().code.is_none() {
             lab.assert_incomplete("power cut of the host");
+            go_on(&lab, "power cut of the host");
         }
         lab.wipe();
         lab.image(0);
@@ -288,6 +292,25 @@ fn a_power_cut_of_the_host() {
         lab.assert_same("after a power cut of the host");
         lab.stop();
     }
+}
+
+/// Goes on with what an interrupted backup left, and restores it: true when
+/// there was something to go on with.
+fn go_on(lab: &Lab, what: &str) -> bool {
+    let e = lab.run(&["image", lab.old(), lab.tape(), "--resume", "--json"]);
+    if e.code == Some(0) {
+        eprintln!("{what}: {} bytes taken over", e.summary()["resumed_bytes"]);
+        lab.wipe();
+        lab.restore(0);
+        lab.assert_same(what);
+        lab.expect(0, &["verify", lab.tape(), "--against", &lab.old_file()]);
+        return true;
+    }
+    // It ended before there was a set on the cartridge, or with all of it.
+    let refused = matches!(e.code, Some(1 | 5)) && e.err.contains("error");
+    assert!(refused, "{what}: {:?} {}", e.code, e.said());
+    eprintln!("{what}: {}", e.err.lines().next().unwrap_or_default());
+    false
 }
 
 /// A volume that takes a while.
