@@ -1,6 +1,8 @@
 //! An archive with random access: opened by its index, or by walking the
 //! records where the end is missing or damaged.
 
+mod unseen;
+
 use super::decode::{ReadBack, Unpacker};
 use super::head::{DiskInfo, Head, UNVERIFIED};
 use super::header::{BLOCK, Codec, Header, Kind, MAX_DATA_BYTES, RunKind, Totals};
@@ -10,6 +12,7 @@ use crate::device::SharedSource;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use unseen::Unseen;
 
 /// Decoded payloads kept for the next read.
 const CACHED: usize = 12;
@@ -38,6 +41,9 @@ pub struct Archive {
     /// Records that are damaged, with what is wrong: not tried again.
     damaged: Mutex<HashMap<u32, (String, u64)>>,
     read_back: Option<ReadBack>,
+    /// Records that were looked at, with where the data of those stands that
+    /// can be read in part.
+    unseen: Mutex<HashMap<u32, Option<Arc<Unseen>>>>,
 }
 
 impl Archive {
@@ -118,6 +124,7 @@ impl Archive {
             cache: Mutex::new(Vec::new()),
             damaged: Mutex::default(),
             read_back: None,
+            unseen: Mutex::default(),
         })
     }
 

@@ -50,18 +50,33 @@ impl RegionView {
         buf: &mut [u8],
         covered: &mut Vec<(u64, u64)>,
     ) -> Result<()> {
+        let give = |from: u64, part: &mut [u8]| {
+            let from = from as usize;
+            part.copy_from_slice(&decoded.bytes[from..from + part.len()]);
+            Ok(())
+        };
+        Self::copy_runs(&decoded.runs, give, offset, buf, covered)
+    }
+
+    /// `give` has the bytes of the data runs, one behind the other.
+    fn copy_runs(
+        runs: &[(u64, u64, RunKind)],
+        give: impl Fn(u64, &mut [u8]) -> Result<()>,
+        offset: u64,
+        buf: &mut [u8],
+        covered: &mut Vec<(u64, u64)>,
+    ) -> Result<()> {
         let end = offset + buf.len() as u64;
-        let mut at = 0usize;
-        for &(start, bytes, kind) in &decoded.runs {
+        let mut at = 0;
+        for &(start, bytes, kind) in runs {
             let stop = start + bytes;
             let (lo, hi) = (start.max(offset), stop.min(end));
             if lo < hi {
                 covered.push((lo, hi));
                 match kind {
                     RunKind::Data => {
-                        let from = at + (lo - start) as usize;
-                        buf[(lo - offset) as usize..(hi - offset) as usize]
-                            .copy_from_slice(&decoded.bytes[from..from + (hi - lo) as usize]);
+                        let part = &mut buf[(lo - offset) as usize..(hi - offset) as usize];
+                        give(at + (lo - start), part)?;
                     }
                     RunKind::Zero | RunKind::Skipped => {}
                     RunKind::Unreadable => {
@@ -74,7 +89,7 @@ impl RegionView {
                 }
             }
             if kind == RunKind::Data {
-                at += bytes as usize;
+                at += bytes;
             }
         }
         Ok(())
@@ -157,8 +172,14 @@ impl RegionView {
                 break;
             }
             let part = &mut buf[(from - offset) as usize..(to - offset) as usize];
-            Self::copy(&*self.archive.decode(i)?, from, part, covered)
-                .map_err(|e| e.of(&*self.name))?;
+            let done = match self.archive.unseen(i) {
+                Some(u) => {
+                    let give = |at, part: &mut [u8]| self.archive.read_unseen(&u, at, part);
+                    Self::copy_runs(&u.runs, give, from, part, covered)
+                }
+                None => Self::copy(&*self.archive.decode(i)?, from, part, covered),
+            };
+            done.map_err(|e| e.of(&*self.name))?;
         }
         Ok(())
     }

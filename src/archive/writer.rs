@@ -5,7 +5,7 @@ use super::header::{Codec, Header, Kind, RunKind, Totals};
 use super::index::Index;
 use super::pack::{Packed, Packer};
 use crate::error::{Error, Result};
-use std::io::Write;
+use std::io::{self, Write};
 
 /// The 16 random bytes that mark every record of one archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +201,7 @@ impl<W: Write> Writer<W> {
                 .and_then(|()| self.out.write_all(payload))
                 .and_then(|()| self.out.write_all(&vec![0; pad]))
         };
-        r.map_err(|e| Error::io("Cannot write the archive", e).at(self.offset))?;
+        r.map_err(|e| failed(e, self.offset))?;
         self.count(header);
         Ok(())
     }
@@ -229,9 +229,15 @@ impl<W: Write> Writer<W> {
         tail.extension = self.totals.encode();
         self.append(tail)?;
         self.totals.end = self.offset;
-        self.out
-            .flush()
-            .map_err(|e| Error::io("Cannot write the archive", e))?;
+        self.out.flush().map_err(|e| failed(e, self.offset))?;
         Ok((self.totals, digest, self.out))
+    }
+}
+
+/// An output of this program tells itself what went wrong.
+fn failed(e: io::Error, at: u64) -> Error {
+    match e.downcast::<Error>() {
+        Ok(own) => own,
+        Err(e) => Error::io("Cannot write the archive", e).at(at),
     }
 }

@@ -8,7 +8,7 @@ use crate::ops::place::{MediaMaker, Places};
 use crate::ops::recall::Recall;
 use crate::ops::unit;
 use crate::tape::changer::{Changer, Library, LibraryOptions};
-use crate::tape::{Drive, Media, NoChange, Wanted};
+use crate::tape::{Drive, Id, Media, NoChange, Wanted};
 use clap::Args;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -21,6 +21,10 @@ pub struct TapeOptions {
     /// ~/.local/state/ntbak]
     #[arg(long, value_name = "DIR")]
     pub inventory: Option<PathBuf>,
+    /// Backup to read when the drive is empty or holds another one: a set of
+    /// `ntbak tape inventory`
+    #[arg(long, value_name = "ID")]
+    pub set: Option<Id>,
     /// Medium changer that changes the cartridges: iscsi://…, /dev/sgN or /dev/schN
     #[arg(long, value_name = "UNIT")]
     pub changer: Option<String>,
@@ -45,6 +49,7 @@ impl TapeOptions {
         Places::default()
             .with_media(self.media(recall.clone()))
             .with_recall(recall)
+            .for_set(self.set)
     }
 
     fn media(&self, recall: Recall) -> MediaMaker {

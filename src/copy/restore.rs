@@ -72,6 +72,12 @@ pub struct RestoreCommand {
 }
 
 impl RestoreCommand {
+    /// True when the copy manager itself goes to [`RestoreCommand::object`] first.
+    pub fn begins_with_locate(&self) -> bool {
+        let first = self.segments.first();
+        first.is_some_and(|s| matches!(s.body, Body::Locate { .. }))
+    }
+
     /// How much of the limits it uses.
     pub fn used(&self) -> Used {
         used(&self.segments, &[])

@@ -163,10 +163,9 @@ impl Content {
 pub fn recognise(source: &dyn Source, start: u64, len: u64) -> Result<Content> {
     let len = len.min(source.len().saturating_sub(start));
     let want = HEAD.min(usize::try_from(len).unwrap_or(HEAD));
-    if let Some(first) = read_some(source, start, want.min(FIRST))? {
-        if let Some(c) = from_first_sector(&first) {
-            return Ok(c);
-        }
+    let first = read_some(source, start, want.min(FIRST))?;
+    if let Some(c) = first.as_deref().and_then(from_first_sector) {
+        return Ok(c);
     }
     // In one go, or, where a sector of it is bad, in pieces.
     let head = match read_some(source, start, want)? {

@@ -21,6 +21,16 @@ const MAX_NAMES: usize = 1000;
 /// for lost file records. A place whose record header is gone is found through
 /// the index.
 pub fn name_files(archive: &Arc<Archive>, damage: &mut [Damage], observer: &dyn Observer) {
+    if damage.is_empty() {
+        return;
+    }
+    // Where one digest stands for many files, what is there serves for their
+    // names also when it is not what was once read back.
+    let plain = match archive.has_unseen() {
+        true => Archive::open(archive.source().clone()).ok().map(Arc::new),
+        false => None,
+    };
+    let archive = plain.as_ref().unwrap_or(archive);
     let unit = u64::from(archive.disk().sector_bytes);
     let mut wanted: BTreeMap<u16, Vec<(usize, ByteRange)>> = BTreeMap::new();
     let mut lost_records: BTreeMap<u16, Vec<(usize, ByteRange)>> = BTreeMap::new();

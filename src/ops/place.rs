@@ -9,7 +9,7 @@ use crate::device::{
 use crate::error::{Error, Result};
 use crate::iscsi::Traffic;
 use crate::scsi::{ScsiDisk, Unit};
-use crate::tape::{Media, NoChange, ScsiDrive, TapeSource};
+use crate::tape::{Drive, Id, Media, NoChange, PartMap, ScsiDrive, TapeSource, Wanted, read_label};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub struct Places {
     opener: Opener,
     media: MediaMaker,
     recall: Recall,
+    /// The set that tapes are opened for; else that of the cartridge in the drive.
+    set: Option<Id>,
 }
 
 impl Default for Places {
@@ -29,6 +31,7 @@ impl Default for Places {
             opener: Opener::new(),
             media: Box::new(|_| Ok(Box::new(NoChange))),
             recall: Recall::default(),
+            set: None,
         }
     }
 }
@@ -53,6 +56,12 @@ impl Places {
     /// What is known of sets beforehand, and where more is remembered.
     pub fn with_recall(mut self, recall: Recall) -> Self {
         self.recall = recall;
+        self
+    }
+
+    /// Tapes are opened for this set.
+    pub fn for_set(mut self, set: Option<Id>) -> Self {
+        self.set = set;
         self
     }
 
@@ -97,9 +106,13 @@ impl Places {
         let unit = self.opener.open(text)?;
         unit.check_quiet(options.live)?;
         if is_tape(&unit.unit)? {
-            let drive = ScsiDrive::open(unit.unit.clone())?;
-            let media = self.media(&unit.unit)?;
-            let tape = TapeSource::open(Box::new(drive), media, self.recall.parts())?;
+            let mut drive = ScsiDrive::open(unit.unit.clone())?;
+            let mut media = self.media(&unit.unit)?;
+            let known = self.recall.parts();
+            if let Some(set) = self.set {
+                bring(&mut drive, &mut *media, set, &known)?;
+            }
+            let tape = TapeSource::open(Box::new(drive), media, known)?;
             let tape = Arc::new(tape);
             return Ok(ReadPlace {
                 opened: OpenedSource {
@@ -136,6 +149,34 @@ impl Places {
         }
         Ok((ScsiDisk::open(unit.unit.clone())?, unit))
     }
+}
+
+/// How often a wrong cartridge may come.
+const ATTEMPTS: u32 = 16;
+
+/// Has a cartridge of the set in the drive: the last that is known, on which
+/// its end stands.
+fn bring(drive: &mut dyn Drive, media: &mut dyn Media, set: Id, known: &[PartMap]) -> Result<()> {
+    let last = (known.iter().filter(|p| p.set() == Some(set))).max_by_key(|p| p.sequence());
+    let wanted = Wanted::Part {
+        set,
+        sequence: last.map_or(1, PartMap::sequence),
+        name: last.map(|p| p.label.name.clone()),
+    };
+    for attempt in 0..ATTEMPTS {
+        if let Ok(Some(l)) = read_label(drive)
+            && l.part.is_some_and(|p| p.set == set)
+        {
+            return Ok(());
+        }
+        // There may be nothing in it.
+        let _ = drive.unload();
+        media.change(drive, &wanted, attempt)?;
+    }
+    Err(Error::refused(format!(
+        "The drive needs {wanted}; {ATTEMPTS} others came instead"
+    ))
+    .of(drive.name()))
 }
 
 fn identity(unit: &Opened, size: u64, sector_size: u32) -> Result<Identity> {

@@ -122,6 +122,12 @@ impl Job<'_> {
             .map(|(_, base)| *base)
     }
 
+    fn region_bytes(&self, region: u16) -> u64 {
+        let mut all = self.plan.regions.iter();
+        all.find(|(r, _)| r.number == region)
+            .map_or(0, |(r, _)| r.bytes)
+    }
+
     fn entry(&self, i: usize) -> Option<&Entry> {
         self.archive.index().entries.get(i)
     }
@@ -234,7 +240,13 @@ impl Job<'_> {
                 Err(e) => return Err(e.hint("--partial restores what is there")),
             };
             let mut from = 0;
+            let room = self.region_bytes(e.region);
             for &(start, len, kind) in &decoded.runs {
+                if start.checked_add(len).is_none_or(|end| end > room) {
+                    return Err(Error::damaged("A record names bytes outside its partition")
+                        .of(self.tape.name())
+                        .at(e.offset));
+                }
                 let at = base + start;
                 if e.mft {
                     self.touch(at, len);
@@ -363,6 +375,8 @@ impl Job<'_> {
         let mut plan: Restore<std::vec::IntoIter<Wanted>> =
             Restore::new(wanted.to_vec(), files.clone(), &engine.limits, geometry)?;
         let (mut again, mut attempts) = (None, 0);
+        // Object at which the tape stands, where that is sure.
+        let mut stands = None;
         while let Some(command) = again
             .take()
             .map_or_else(|| plan.next().transpose(), |c| Ok(Some(c)))?
@@ -372,10 +386,13 @@ impl Job<'_> {
             }
             if command.by_host {
                 self.by_host(&command)?;
+                stands = None;
                 continue;
             }
-            if let Some(object) = command.locate {
-                self.tape.with_drive(|d| d.locate(object))?;
+            // The plan counts on where the command before it left the tape.
+            let locates = command.locate.is_some() || !command.begins_with_locate();
+            if locates && stands != Some(command.object) {
+                self.tape.with_drive(|d| d.locate(command.object))?;
             }
             let ended = engine.run(
                 |id| command.parameter_list(id, engine.cscds()),
@@ -383,9 +400,14 @@ impl Job<'_> {
                 self.observer,
                 || {},
             );
-            self.tape.with_drive(|_| Ok(()))?;
+            stands = None;
             match ended {
                 Ok(()) => {
+                    stands = self
+                        .tape
+                        .with_drive(|d| d.position())
+                        .ok()
+                        .map(|p| p.object);
                     self.summary.copied_bytes += command.bytes;
                     self.summary.commands += 1;
                     attempts = 0;

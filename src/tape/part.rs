@@ -58,9 +58,10 @@ impl PartMap {
     /// First byte of the stream that is no longer on it.
     pub fn end(&self) -> u64 {
         let block = u64::from(self.block_bytes());
-        self.files
-            .last()
-            .map_or(self.start(), |f| f.stream_offset + f.blocks * block)
+        self.files.last().map_or(self.start(), |f| {
+            f.stream_offset
+                .saturating_add(f.blocks.saturating_mul(block))
+        })
     }
 
     /// The object that holds a byte of the stream, and how many more blocks
@@ -70,7 +71,7 @@ impl PartMap {
         let n = self.files.partition_point(|f| f.stream_offset <= offset);
         let f = self.files.get(n.checked_sub(1)?)?;
         let i = (offset - f.stream_offset).checked_div(block)?;
-        (i < f.blocks).then(|| (f.first_object + i, f.blocks - i - 1))
+        (i < f.blocks).then(|| (f.first_object.saturating_add(i), f.blocks - i - 1))
     }
 }
 

@@ -71,7 +71,7 @@ impl TapeSource {
             if !part.continued {
                 break;
             }
-            state.mount(set, last + 1)?;
+            state.mount(set, after(last)?)?;
         }
         let len = state.parts.values().map(PartMap::end).max().unwrap_or(0);
         Ok(Self {
@@ -162,7 +162,7 @@ impl State {
             }
             let before = self.parts.values().rev().find(|p| p.end() <= offset);
             let next = match before {
-                Some(p) if p.continued => p.sequence() + 1,
+                Some(p) if p.continued => after(p.sequence())?,
                 Some(_) => return Err(behind(offset, offset)),
                 None => {
                     let first = self.parts.keys().next().copied().unwrap_or(1);
@@ -288,6 +288,12 @@ impl Source for TapeSource {
     fn name(&self) -> &str {
         &self.name
     }
+}
+
+fn after(sequence: u32) -> Result<u32> {
+    sequence
+        .checked_add(1)
+        .ok_or_else(|| Error::damaged("A cartridge states a number that cannot be"))
 }
 
 fn behind(offset: u64, len: u64) -> Error {

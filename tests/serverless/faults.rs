@@ -25,9 +25,12 @@ const PASSING: &[&str] = &[
 /// Faults that end the backup.
 const ENDING: &[&str] = &[
     "fail=segment:1@0:tape",
-    "fail=segment:1@70000:tape*9",
-    "fail=command:2/segment:1@0:destination",
-    "fail=segment:0@0:reserved*9",
+    "fail=segment:1@40000:tape*9",
+    "fail=command:1/segment:1@0:destination",
+    "fail=segment:1@0:reserved*9",
+    "fail=segment:1@0:source*99",
+    "fail=segment:1@0:busy*99",
+    "attention=99",
 ];
 
 #[test]
@@ -45,7 +48,7 @@ fn faults_that_pass_cost_nothing() {
             let e = lab.run(&["restore", lab.tape(), lab.new_disk(), "--yes"]);
             assert_eq!(e.code, Some(0), "{what}: {}", e.said());
             lab.assert_same(&what);
-            lab.expect(0, &["verify", lab.tape(), "--against", lab.old()]);
+            lab.expect(0, &["verify", lab.tape(), "--against", &lab.old_file()]);
         }
     }
 }
@@ -93,46 +96,74 @@ fn faults_in_a_restore_leave_no_wrong_byte() {
     }
 }
 
-/// Sectors that the disk cannot give: the file behind the target is cut off, so
-/// that reads of what was there are medium errors.
+/// Sectors that the disk cannot give, in the middle of a file.
 #[test]
 fn unreadable_sectors_are_recorded_and_the_copy_goes_on() {
-    let whole = own("quick");
-    for profile in ["full-ntbak", "tiny", "noinline"] {
-        let dir = tempfile::tempdir().unwrap();
-        let source = dir.path().join("cut.img");
-        std::fs::copy(&whole, &source).unwrap();
-        let kept = plan_of(&whole).kept_ranges();
-        // In the middle of the last run of data that is longer than a cluster.
-        let last = kept
-            .iter()
-            .filter(|r| r.len() >= 16384)
-            .max_by_key(|r| r.start);
-        let last = *last.unwrap();
-        let cut = last.start + last.len() / 2 / 512 * 512;
-        let mut lab = Lab::with(&whole, profile);
-        lab.stop();
+    let source = own("quick");
+    let plan = plan_of(&source);
+    // The data of a file: none of it is read to make the plan.
+    let mft = plan.regions.iter().filter_map(|r| r.ntfs.as_ref()).next();
+    let volume = &mft.unwrap().volume;
+    let base = plan.regions.iter().find(|r| r.ntfs.is_some()).unwrap();
+    let cluster = u64::from(volume.geometry().cluster_size);
+    let kept = plan.kept_ranges();
+    let runs = (24..volume.mft().record_count).flat_map(|n| {
+        let file = volume.file(ntbak::units::RecordNo(n)).ok();
+        let s = file.and_then(|f| {
+            let s = ntbak::volume::Stream::open(volume, &f, 0x80, &[]).ok()?;
+            Some(s?.extents().to_vec())
+        });
+        s.unwrap_or_default()
+    });
+    let places = runs.filter_map(|e| Some((e.lcns()?.start, e.len.0)));
+    let place = places.filter(|&(start, n)| {
+        let from = base.region.start + start * cluster;
+        let to = from + n * cluster;
+        kept.iter().any(|k| k.start <= from && to <= k.end)
+    });
+    let (start, n) = place.max_by_key(|p| p.1).unwrap();
+    let first = base.region.start + (start + n / 2) * cluster + 1024;
+    eprintln!("{n} clusters at {start}, bad from byte {first} on");
+    let bad = ntbak::units::ByteRange {
+        start: first,
+        end: first + 3 * 512,
+    };
+    for profile in ["full-ntbak", "tiny", "noinline", "nofm"] {
         let mut lab = Lab::new(&source);
+        lab.disk = format!(",bad={}+3", first / 512);
         lab.serve(profile, "size=64G");
-        let file = std::fs::OpenOptions::new().write(true).open(&source);
-        file.unwrap().set_len(cut).unwrap();
         let e = lab.image(3);
         let summary = e.summary();
-        let bad = summary["unreadable"].as_array().unwrap();
-        assert!(!bad.is_empty(), "{profile}: {summary}");
-        assert!(e.said().contains(&cut.to_string()), "{}", e.said());
         assert_eq!(summary["mover"], "copy-manager", "{profile}");
-        assert!(summary["copied_bytes"].as_u64().unwrap() > 0);
+        let found = summary["unreadable"].as_array().unwrap();
+        assert_eq!(found.len(), 1, "{profile}: {summary}");
+        assert_eq!(
+            found[0]["range"]["start"], bad.start,
+            "{profile}: {summary}"
+        );
+        assert_eq!(found[0]["range"]["end"], bad.end, "{profile}: {summary}");
+        assert!(!found[0]["files"].as_array().unwrap().is_empty());
         lab.restore(3);
-        // Everything in front of the cut is right, and zeros are behind it.
-        let front: Vec<_> = kept
-            .iter()
-            .filter_map(|r| r.intersect(&ntbak::units::ByteRange { start: 0, end: cut }))
-            .collect();
+        // Everything else is right, and there are zeros.
+        let mut others = Vec::new();
+        for r in &kept {
+            for (start, end) in [
+                (r.start, r.end.min(bad.start)),
+                (r.start.max(bad.end), r.end),
+            ] {
+                if start < end {
+                    others.push(ntbak::units::ByteRange { start, end });
+                }
+            }
+        }
         let new = lab.file("new.img");
-        assert_eq!(crate::rig::differs(&whole, &new, &front), None, "{profile}");
+        assert_eq!(
+            crate::rig::differs(&source, &new, &others),
+            None,
+            "{profile}"
+        );
         let restored = std::fs::read(&new).unwrap();
-        let lost = &restored[cut as usize..last.end as usize];
+        let lost = &restored[bad.start as usize..bad.end as usize];
         assert!(lost.iter().all(|&b| b == 0), "{profile}");
         lab.stop();
     }
@@ -188,7 +219,7 @@ fn an_interrupt_leaves_nothing_that_looks_complete() {
         signal(&run.child, "INT");
         let e = run.end();
         match e.code {
-            Some(0) => lab.expect(0, &["verify", lab.tape(), "--against", lab.old()]),
+            Some(0) => lab.expect(0, &["verify", lab.tape(), "--against", &lab.old_file()]),
             Some(130) => {
                 hit += 1;
                 lab.assert_incomplete("interrupt");
@@ -214,7 +245,7 @@ fn a_power_cut_of_the_target() {
         lab.serve("full-ntbak", "size=64G");
         match e.code {
             Some(0) => {
-                lab.expect(0, &["verify", lab.tape(), "--against", lab.old()]);
+                lab.expect(0, &["verify", lab.tape(), "--against", &lab.old_file()]);
             }
             Some(1) => {
                 assert!(e.err.contains("error"), "{}", e.said());

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 
 /// Commands that read a tape.
 fn readers(lab: &Lab) -> Vec<Vec<String>> {
-    let to = lab.file("out").display().to_string();
+    let out = tempfile::tempdir_in(lab.file(".")).unwrap().keep();
+    let to = out.display().to_string();
     let all: &[&[&str]] = &[
         &["verify", lab.tape()],
         &["ls", "-R", lab.tape()],
@@ -81,10 +82,15 @@ fn damaged_cartridges_are_said_to_be() {
         };
         std::fs::write(&tap, &bad).unwrap();
         let _ = std::fs::remove_file(lab.file("t.tap.idx"));
-        lab.serve("full-ntbak", "size=64G");
-        let codes = all_end(&lab, &what);
-        eprintln!("{what}: {codes:?}");
-        lab.stop();
+        match lab.try_serve("full-ntbak", "size=64G") {
+            true => {
+                let codes = all_end(&lab, &what);
+                eprintln!("{what}: {codes:?}");
+                lab.stop();
+            }
+            // What is no cartridge is not served.
+            false => eprintln!("{what}: not served"),
+        }
         lab.wipe();
     }
 }
@@ -102,5 +108,5 @@ fn a_changed_byte_of_the_data_is_found_by_a_comparison() {
     file.read_exact_at(&mut byte, len / 2).unwrap();
     file.write_all_at(&[byte[0] ^ 1], len / 2).unwrap();
     lab.serve("full-ntbak", "size=64G");
-    lab.expect(4, &["verify", lab.tape(), "--against", lab.old()]);
+    lab.expect(4, &["verify", lab.tape(), "--against", &lab.old_file()]);
 }

@@ -65,6 +65,8 @@ impl Drop for Served {
 pub struct Lab {
     dir: tempfile::TempDir,
     source: PathBuf,
+    /// What else is said of the disk to back up, such as `,bad=8+1`.
+    pub disk: String,
     served: Option<Served>,
     urls: Vec<String>,
 }
@@ -75,6 +77,7 @@ impl Lab {
         let lab = Self {
             dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
             source: source.to_owned(),
+            disk: String::new(),
             served: None,
             urls: Vec::new(),
         };
@@ -91,9 +94,17 @@ impl Lab {
 
     /// Starts the target.
     pub fn serve(&mut self, profile: &str, tape: &str) {
+        assert!(self.try_serve(profile, tape), "no target");
+    }
+
+    /// Starts the target: false when it refuses.
+    pub fn try_serve(&mut self, profile: &str, tape: &str) -> bool {
         let mut child = program(self.dir.path())
             .args(["target", "--listen", "127.0.0.1:0", "--json"])
-            .args(["--disk", &format!("old={},ro", self.source.display())])
+            .args([
+                "--disk",
+                &format!("old={},ro{}", self.source.display(), self.disk),
+            ])
             .args(["--disk", "new=new.img", "--tape"])
             .arg(format!("t=t.tap,{tape}"))
             .args(["--profile", profile])
@@ -105,11 +116,17 @@ impl Lab {
         let url = || {
             let mut line = String::new();
             lines.read_line(&mut line).unwrap();
-            let row: Value = serde_json::from_str(&line).unwrap();
-            row["url"].as_str().unwrap().to_owned()
+            let row: Value = serde_json::from_str(&line).ok()?;
+            Some(row["url"].as_str()?.to_owned())
         };
-        self.urls = std::iter::repeat_with(url).take(3).collect();
-        self.served = Some(Served { child, lines });
+        let urls: Option<Vec<_>> = std::iter::repeat_with(url).take(3).collect();
+        let served = Served { child, lines };
+        let Some(urls) = urls else {
+            return false;
+        };
+        self.urls = urls;
+        self.served = Some(served);
+        true
     }
 
     /// The disk to back up.
@@ -130,6 +147,16 @@ impl Lab {
     /// A file of the working directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The file behind the disk to back up.
+    pub fn old_file(&self) -> String {
+        self.source.display().to_string()
+    }
+
+    /// The file behind the disk to restore to.
+    pub fn new_file(&self) -> String {
+        self.file("new.img").display().to_string()
     }
 
     /// Ends the target in good order; what each unit did.

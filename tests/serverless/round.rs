@@ -80,8 +80,8 @@ fn round(name: &str, source: &Path, profile: &str, restores: bool) {
         assert_serverless(&format!("{what} restore"), source, &back);
     }
     lab.assert_same(&what);
-    for disk in [lab.old(), lab.new_disk()] {
-        let e = lab.expect(0, &["verify", lab.tape(), "--against", disk, "--json"]);
+    for disk in [lab.old_file(), lab.new_file()] {
+        let e = lab.expect(0, &["verify", lab.tape(), "--against", &disk, "--json"]);
         assert!(!e.said().is_empty());
     }
     lab.stop();
@@ -168,6 +168,7 @@ fn files_come_from_the_tape() {
                 .collect();
             assert_eq!(&got, digest, "{name}: {path}");
         }
+        std::fs::create_dir(lab.file("out")).unwrap();
         let to = lab.file("out").display().to_string();
         let (path, digest) = files.last().unwrap();
         lab.expect(0, &["extract", lab.tape(), path, "-C", &to]);
@@ -212,6 +213,7 @@ fn one_file_reads_few_blocks() {
         .map(|(p, _)| p)
         .rfind(|p| p.is_ascii() && !p.contains(['$', '<']) && p.contains('.'))
         .unwrap();
+    std::fs::create_dir(lab.file("one")).unwrap();
     let to = lab.file("one").display().to_string();
     lab.expect(0, &["extract", lab.tape(), path, "-C", &to]);
     let served = lab.stop();

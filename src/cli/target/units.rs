@@ -33,7 +33,7 @@ impl Kind {
 
     fn form(self) -> &'static str {
         match self {
-            Self::Disk => "NAME=PATH[,ro][,block=N][,physical=N]",
+            Self::Disk => "NAME=PATH[,ro][,block=N][,physical=N][,bad=LBA+N]",
             Self::Tape => "NAME[=CARTRIDGE.tap][,ro][,size=N]",
             Self::Changer => "NAME=FOLDER[,slots=N][,size=N]",
         }
@@ -50,7 +50,7 @@ impl Kind {
     fn long_help(self) -> String {
         let more = match self {
             Self::Disk => {
-                "ro refuses writes. block is the size of a logical block, 512 or 4096; physical that of a physical one, 4096 when not given."
+                "ro refuses writes. block is the size of a logical block, 512 or 4096; physical that of a physical one, 4096 when not given. bad makes N blocks from LBA on unreadable, to try out what then happens."
             }
             Self::Tape => {
                 "ro protects the cartridge against writing. size is the capacity of a new one. With a NAME alone the drive is empty."
@@ -66,7 +66,7 @@ impl Kind {
     fn knows(self, setting: &str) -> bool {
         let key = setting.split('=').next().unwrap_or_default();
         match self {
-            Self::Disk => matches!(key, "ro" | "block" | "physical"),
+            Self::Disk => matches!(key, "ro" | "block" | "physical" | "bad"),
             Self::Tape => matches!(key, "ro" | "size"),
             Self::Changer => matches!(key, "slots" | "size"),
         }
@@ -155,6 +155,10 @@ impl UnitSpec {
                 ("ro", None) => o.read_only = true,
                 ("block", v) => o.block_size = size(v)?.try_into().ok()?,
                 ("physical", v) => o.physical = Some(size(v)?.try_into().ok()?),
+                ("bad", v) => {
+                    let (lba, n) = v?.split_once('+')?;
+                    o.bad = Some((lba.parse().ok()?, n.parse().ok()?));
+                }
                 _ => return None,
             }
             Some(())

@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// Zero bytes for padding.
 const ZEROS: usize = 64 * 1024;
 /// Disk writes are gathered up to this.
-const GATHER: u64 = 1 << 20;
+const GATHER: u64 = 512 << 10;
 
 /// Everything that one copy needs.
 pub struct Engine<'a> {

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 /// Bytes of a buffer.
-pub const CHUNK: usize = 1 << 20;
+pub const CHUNK: usize = 512 << 10;
 /// Buffers that wait between reader and writer.
-pub const WAITING: usize = 4;
+pub const WAITING: usize = 1;
 
 /// Bytes to read from a disk for a segment.
 pub struct Extent<'a> {

@@ -21,8 +21,9 @@ impl Pool {
     /// A buffer of exactly this length, its content undefined.
     pub fn take(self: &Arc<Self>, len: usize) -> Buffer {
         let mut all = self.all();
-        let found = all.iter().position(|b| b.len() == len);
-        let bytes = found.map(|i| all.swap_remove(i));
+        // The last one given back is the most likely to be in a cache.
+        let found = all.iter().rposition(|b| b.len() == len);
+        let bytes = found.map(|i| all.remove(i));
         drop(all);
         Buffer {
             bytes: bytes.unwrap_or_else(|| vec![0; len]),

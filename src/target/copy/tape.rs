@@ -9,12 +9,14 @@ use crate::scsi::SenseKey;
 use crate::target::profile::What;
 use std::sync::Arc;
 
-/// Bytes gathered before they are written.
-const GATHER: u64 = 4 << 20;
+/// Bytes gathered before they are written. As in the reader, what is under way
+/// has to stay in the cache of a processor: measured, 4 MiB cost three times the
+/// processor time of 512 KiB.
+const GATHER: u64 = 512 << 10;
 /// Pieces gathered before they are written.
 const PIECES: usize = 512;
 /// Bytes read at once.
-const AT_ONCE: u64 = 4 << 20;
+const AT_ONCE: u64 = 512 << 10;
 
 /// Whole blocks that wait to be written to a tape.
 #[derive(Default)]

@@ -34,6 +34,9 @@ pub struct DiskOptions {
     pub physical: Option<u32>,
     /// Refuse every write.
     pub read_only: bool,
+    /// Blocks that cannot be read, from the first of them on: for tests of what
+    /// reads the disk.
+    pub bad: Option<(u64, u64)>,
 }
 
 impl Default for DiskOptions {
@@ -42,6 +45,7 @@ impl Default for DiskOptions {
             block_size: 512,
             physical: None,
             read_only: false,
+            bad: None,
         }
     }
 }
@@ -53,6 +57,7 @@ pub struct DiskUnit {
     /// Logical blocks per physical block, as a power of two.
     exponent: u8,
     blocks: u64,
+    bad: Option<(u64, u64)>,
     /// The write cache is on: writes are durable after SYNCHRONIZE CACHE.
     cache: AtomicBool,
     /// Commands that read and then write are alone.
@@ -96,6 +101,7 @@ impl DiskUnit {
             block_size,
             exponent: ratio.trailing_zeros() as u8,
             blocks,
+            bad: options.bad,
             cache: AtomicBool::new(true),
             order: RwLock::new(()),
         })
@@ -154,7 +160,18 @@ impl DiskUnit {
         lba.saturating_mul(self.block_size.into())
     }
 
+    /// The first of these blocks that is to be unreadable.
+    fn first_bad(&self, lba: u64, count: u64) -> Option<u64> {
+        let (from, n) = self.bad?;
+        let first = lba.max(from);
+        let end = lba.saturating_add(count).min(from.saturating_add(n));
+        (first < end).then_some(first)
+    }
+
     fn read_raw(&self, lba: u64, buf: &mut [u8]) -> Result<(), Refusal> {
+        if let Some(at) = self.first_bad(lba, self.count(buf.len())) {
+            return Err(with_lba(SenseKey::MediumError, (0x11, 0x00), at));
+        }
         let Err(first) = self.backing.read(self.offset(lba), buf) else {
             return Ok(());
         };
