@@ -114,6 +114,9 @@ fn unit(t: &mut String, u: &UnitFacts) {
         line(t, "Serial", s);
     }
     line(t, "Designator", u.designator.as_deref().unwrap_or("none"));
+    if let (Some(port), Some(lun)) = (&u.port, &u.lun) {
+        line(t, "Port and unit", &format!("{port}, {lun}"));
+    }
     if let (Some(n), Some(block)) = (u.bytes, u.block_bytes) {
         let thin = if u.thin == Some(true) { ", thin" } else { "" };
         line(

@@ -4,7 +4,7 @@ use super::unit;
 use crate::copy::{Cscd, Limits, Refusal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
-use crate::scsi::{Designator, Failure, Forwarded, Sense, SenseKey, Status, Unit};
+use crate::scsi::{Failure, Forwarded, Sense, SenseKey, Status, Unit};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -115,17 +115,14 @@ impl Engine {
     /// Looks for a copy manager at the tape, then at the disk. The error says
     /// of each why it cannot.
     pub fn find(disk: &Unit, tape: &Unit, disk_block: u32, way: Way) -> Result<Engine> {
-        let designator = |unit: &Unit| {
-            let all = unit.designators()?;
-            Designator::for_cscd(&all).cloned().ok_or_else(|| {
-                Error::unsupported("The unit has no designator by which a copy manager finds it")
-                    .of(unit.name())
-            })
+        let known = [disk.designators()?, tape.designators()?];
+        let cscds = |limits: &Limits| -> Result<[Cscd; 2]> {
+            let [of_disk, of_tape] = &known;
+            Ok([
+                Cscd::disk(unit::address(disk, of_disk, limits)?, disk_block),
+                Cscd::tape(unit::address(tape, of_tape, limits)?),
+            ])
         };
-        let cscds = [
-            unit::disk_cscd(&designator(disk)?, disk_block),
-            unit::tape_cscd(&designator(tape)?),
-        ];
         let mut reasons = Vec::new();
         for manager in [tape, disk] {
             match Self::at(manager, &cscds, disk_block, way) {
@@ -144,7 +141,12 @@ impl Engine {
         .hint("--mover host moves the data through this machine; the tape is the same"))
     }
 
-    fn at(manager: &Unit, cscds: &[Cscd; 2], disk_block: u32, way: Way) -> Result<Engine> {
+    fn at(
+        manager: &Unit,
+        cscds: impl Fn(&Limits) -> Result<[Cscd; 2]>,
+        disk_block: u32,
+        way: Way,
+    ) -> Result<Engine> {
         let limits = unit::copy_limits(manager)?
             .ok_or_else(|| Error::unsupported("it has no copy manager"))?;
         match way {
@@ -153,7 +155,7 @@ impl Engine {
         }
         Ok(Engine {
             manager: manager.careful(),
-            cscds: cscds.clone(),
+            cscds: cscds(&limits)?,
             limits,
             next_id: AtomicU8::new(1),
         })

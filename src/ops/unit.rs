@@ -1,6 +1,7 @@
 //! From what the user wrote to a logical unit.
 
-use crate::copy::{Address, Cscd, Limits};
+use crate::copy::limits::cscd;
+use crate::copy::{Address, Limits};
 use crate::error::{Error, Result};
 use crate::iscsi::{Initiator, Options, Traffic, Url, is_url};
 use crate::scsi::{Designator, OperatingParameters, SgIo, ThirdPartyCopy, Unit, device_type};
@@ -123,23 +124,32 @@ pub fn is_tape(unit: &Unit) -> Result<bool> {
     }
 }
 
-/// How a copy manager is told of a unit with this designator.
-pub fn address(d: &Designator) -> Address {
-    Address::Identification {
-        code_set: d.code_set,
-        kind: d.kind,
-        designator: d.value.clone(),
+/// How a copy manager with these limits is told of a unit whose VPD page 83h holds
+/// `all`: by a designator of its own (E4h), else by the name of its port and its
+/// number there (E0h).
+pub fn address(unit: &Unit, all: &[Designator], limits: &Limits) -> Result<Address> {
+    let by_designator = limits.has(cscd::IDENTIFICATION);
+    if by_designator && let Some(d) = Designator::for_cscd(all) {
+        return Ok(Address::Identification {
+            code_set: d.code_set,
+            kind: d.kind,
+            designator: d.value.clone(),
+        });
     }
-}
-
-/// The descriptor of a disk for copies.
-pub fn disk_cscd(d: &Designator, block_len: u32) -> Cscd {
-    Cscd::disk(address(d), block_len)
-}
-
-/// The descriptor of a tape for copies.
-pub fn tape_cscd(d: &Designator) -> Cscd {
-    Cscd::tape(address(d))
+    if limits.has(cscd::FC_NAME) {
+        if let (Some(lun), Some(name)) = (unit.lun(), Designator::port_name(all)) {
+            return Ok(Address::FcName { lun, name });
+        }
+        return Err(Error::unsupported(
+            "The copy manager wants the name of the unit's Fibre Channel port (E0h), which the unit does not give",
+        )
+        .of(unit.name()));
+    }
+    let text = match by_designator {
+        true => "The unit has no designator by which a copy manager could find it",
+        false => "The copy manager names units neither by designator (E4h) nor by port (E0h)",
+    };
+    Err(Error::unsupported(text).of(unit.name()))
 }
 
 /// The limits in operating parameters.

@@ -76,6 +76,7 @@ struct Script {
     handler: Option<Handler>,
     log: Vec<Sent>,
     aborts: u32,
+    lun: Option<u64>,
 }
 
 /// A scripted logical unit. A command is answered by the next expected one,
@@ -121,6 +122,12 @@ impl Double {
     /// Asked about all other commands.
     pub fn answer(&self, handler: impl FnMut(&Sent) -> Option<Reply> + Send + 'static) -> &Self {
         self.script().handler = Some(Box::new(handler));
+        self
+    }
+
+    /// The unit has this number at its target.
+    pub fn at_lun(&self, lun: u64) -> &Self {
+        self.script().lun = Some(lun);
         self
     }
 
@@ -194,6 +201,10 @@ impl Transport for Double {
 
     fn max_transfer(&self) -> usize {
         self.max_transfer
+    }
+
+    fn lun(&self) -> Option<u64> {
+        self.script().lun
     }
 
     fn abort_all(&self) -> Result<()> {

@@ -156,6 +156,14 @@ impl Designator {
             .filter(|d| (1..=Self::CSCD_MOST).contains(&d.value.len()))
             .max_by_key(|d| (rank(d.kind), d.value.len()))
     }
+
+    /// The name of the port through which the page was read, as Fibre Channel has
+    /// names: eight bytes of NAA.
+    pub fn port_name(all: &[Self]) -> Option<u64> {
+        all.iter()
+            .filter(|d| d.association == 1 && d.kind == Self::NAA && d.code_set == 1)
+            .find_map(|d| Some(u64::from_be_bytes(d.value.as_slice().try_into().ok()?)))
+    }
 }
 
 impl std::fmt::Display for Designator {
@@ -412,6 +420,8 @@ mod tests {
         assert_eq!(all.len(), 4);
         let best = Designator::for_cscd(&all).unwrap();
         assert_eq!(best.to_string(), "naa.5001438012345678");
+        assert_eq!(Designator::port_name(&all), Some(0x5000_0000_0000_0009));
+        assert_eq!(Designator::port_name(&all[..3]), None);
         assert_eq!(all[0].to_string(), "t10.VENDOR  abcd");
         // The same, cut off inside the third one.
         let cut = Designator::parse_all(&page(0x83, &body)[..40]);

@@ -119,6 +119,12 @@ pub trait Transport: Send + Sync {
     /// Most bytes that one command may move.
     fn max_transfer(&self) -> usize;
 
+    /// The number of the unit at its target, as the eight bytes that REPORT LUNS
+    /// gives; none when the way to it does not know.
+    fn lun(&self) -> Option<u64> {
+        None
+    }
+
     /// Asks the unit to give up everything this transport has outstanding
     /// (ABORT TASK SET or what comes nearest).
     fn abort_all(&self) -> Result<()>;

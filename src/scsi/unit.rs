@@ -94,6 +94,11 @@ impl Unit {
         self.transport.max_transfer()
     }
 
+    /// Its number at its target, as REPORT LUNS gives it, where that is known.
+    pub fn lun(&self) -> Option<u64> {
+        self.transport.lun()
+    }
+
     /// The way to it.
     pub fn transport(&self) -> &Arc<dyn Transport> {
         &self.transport

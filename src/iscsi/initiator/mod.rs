@@ -141,6 +141,10 @@ impl Transport for Initiator {
         self.session.options().max_transfer
     }
 
+    fn lun(&self) -> Option<u64> {
+        Some(self.lun)
+    }
+
     fn abort_all(&self) -> Result<()> {
         self.manage(2)
     }

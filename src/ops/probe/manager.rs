@@ -4,7 +4,7 @@ use super::{Known, UnitFacts, no, said};
 use crate::copy::limits::segment;
 use crate::copy::{Body, Cscd, Limits, List, ListId, Segment};
 use crate::error::{Error, Result};
-use crate::ops::unit::{copy_limits, disk_cscd, tape_cscd};
+use crate::ops::unit::copy_limits;
 use crate::scsi::unit::SHORT;
 use crate::scsi::{Failure, Unit, device_type};
 use serde::Serialize;
@@ -100,11 +100,12 @@ pub(super) fn ask(index: usize, through: &Known, all: &[Known]) -> Result<Option
     Ok(Some(manager))
 }
 
-fn cscd(k: &Known) -> Option<Cscd> {
-    let d = k.designator()?;
-    match k.identity.inquiry.device_type {
-        device_type::DISK => Some(disk_cscd(d, k.capacity?.block_len)),
-        device_type::TAPE => Some(tape_cscd(d)),
+/// What a copy manager is told of a unit; none of what is neither disk nor tape.
+fn cscd(k: &Known, limits: &Limits) -> Option<Result<Cscd>> {
+    let address = k.address(limits);
+    match (k.identity.inquiry.device_type, k.capacity) {
+        (device_type::DISK, Some(c)) => Some(address.map(|a| Cscd::disk(a, c.block_len))),
+        (device_type::TAPE, _) => Some(address.map(Cscd::tape)),
         _ => None,
     }
 }
@@ -113,15 +114,20 @@ fn legs(manager: &Unit, limits: &Limits, all: &[Known]) -> Result<Vec<Leg>> {
     let mut out = Vec::new();
     let mut id = 0;
     for k in all.iter().filter(|k| k.facts.not_ready.is_none()) {
-        let Some(cscd) = cscd(k) else { continue };
-        let tried = match limits.has(segment::VERIFY) {
-            true => Some(verify(manager, &cscd, &mut id)),
-            false => nothing(manager, limits, k, &cscd, all, &mut id),
+        let Some(cscd) = cscd(k, limits) else {
+            continue;
+        };
+        let tried = match &cscd {
+            Ok(c) if limits.has(segment::VERIFY) => Some(verify(manager, c, &mut id)),
+            Ok(c) => nothing(manager, limits, k, c, all, &mut id),
+            Err(e) => Some(no(e.message())),
         };
         let (reached, why) = match tried {
             None => (None, None),
             Some(Ok(())) => (Some(true), None),
-            Some(Err(e)) if Failure::behind(&e).is_some() => (Some(false), Some(said(&e))),
+            Some(Err(e)) if Failure::behind(&e).is_some() || cscd.is_err() => {
+                (Some(false), Some(said(&e)))
+            }
             Some(Err(e)) => return Err(e),
         };
         out.push(Leg {
@@ -181,7 +187,7 @@ fn nothing(
     let other = all
         .iter()
         .filter(|o| o.is(partner) && o.facts.not_ready.is_none())
-        .find_map(cscd)?;
+        .find_map(|o| cscd(o, limits)?.ok())?;
     let (disk, tape) = match is_disk {
         true => (cscd_of_k.clone(), other),
         false => (other, cscd_of_k.clone()),

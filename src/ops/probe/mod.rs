@@ -6,9 +6,10 @@ mod manager;
 mod tests;
 mod trial;
 
-use crate::copy::Limits;
+use crate::copy::{Address, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Observer, warning};
+use crate::ops::unit::address;
 use crate::scsi::{
     Capacity, Designator, Failure, Sense, ThirdPartyCopy, Unit, UnitIdentity, device_type, op,
 };
@@ -48,6 +49,10 @@ pub struct UnitFacts {
     pub serial: Option<String>,
     /// What copy commands call it.
     pub designator: Option<String>,
+    /// The name of its port, for copy managers that want it (E0h).
+    pub port: Option<String>,
+    /// Its number at that port, as the eight bytes of REPORT LUNS.
+    pub lun: Option<String>,
     /// INQUIRY version: 4 is SPC-2, 5 SPC-3, 6 SPC-4.
     pub version: u8,
     /// 3PC: it says that it takes copy commands.
@@ -129,20 +134,15 @@ impl Known {
     fn is(&self, kind: u8) -> bool {
         self.identity.inquiry.device_type == kind
     }
-    fn designator(&self) -> Option<&Designator> {
-        self.identity.for_cscd()
+    /// What a copy manager with these limits is to call it.
+    fn address(&self, limits: &Limits) -> Result<Address> {
+        address(&self.unit, &self.identity.designators, limits)
     }
     /// Refuses what no copy can be made with.
     fn usable(&self) -> Result<()> {
-        if let Some(why) = &self.facts.not_ready {
-            return no(format!("the {} is not ready: {why}", self.facts.device));
-        }
-        match self.designator() {
-            Some(_) => Ok(()),
-            None => no(format!(
-                "the {} has no designator by which a copy manager could find it",
-                self.facts.device
-            )),
+        match &self.facts.not_ready {
+            Some(why) => no(format!("the {} is not ready: {why}", self.facts.device)),
+            None => Ok(()),
         }
     }
 }
@@ -242,6 +242,8 @@ fn look(unit: &Unit) -> Result<Known> {
         revision: inquiry.revision.clone(),
         serial: identity.serial.clone(),
         designator: identity.for_cscd().map(|d| d.to_string()),
+        port: Designator::port_name(&identity.designators).map(|n| format!("{n:016x}")),
+        lun: unit.lun().map(|n| format!("{n:016x}")),
         version: inquiry.version,
         third_party_copy: inquiry.third_party_copy,
         third_party_page: page.is_some(),

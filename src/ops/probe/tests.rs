@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 const DISK: [u8; 8] = [0x50, 1, 2, 3, 4, 5, 6, 1];
 const TAPE: [u8; 8] = [0x50, 1, 2, 3, 4, 5, 6, 2];
+const PORT: [u8; 8] = [0x50, 1, 2, 3, 4, 5, 6, 9];
 
 struct San {
     model: Model,
@@ -31,6 +32,14 @@ fn id(value: [u8; 8]) -> CscdId {
     })
 }
 
+/// By the port, for engines that know no other way.
+fn port_id(is_tape: bool) -> CscdId {
+    CscdId::Port {
+        lun: u64::from(is_tape) << 48,
+        name: u64::from_be_bytes(PORT),
+    }
+}
+
 fn illegal(asc: u8) -> Reply {
     Reply::check(Sense::new(SenseKey::IllegalRequest, asc, 0))
 }
@@ -41,9 +50,13 @@ impl San {
         let block = if name == "4kn" { 4096 } else { 512 };
         let mut disk = Disk::new(block, 64);
         disk.fill(56, &[0x5a; 8 * 4096][..8 * block as usize]);
+        let [disk_id, tape_id] = match profile.enforced.has(0xe4) {
+            true => [DISK, TAPE].map(id),
+            false => [false, true].map(port_id),
+        };
         let devices = vec![
-            (id(DISK), Device::Disk(disk)),
-            (id(TAPE), Device::Tape(Tape::default())),
+            (disk_id, Device::Disk(disk)),
+            (tape_id, Device::Tape(Tape::default())),
         ];
         Self {
             model: Model {
@@ -136,8 +149,10 @@ impl San {
                 Reply::data(b)
             }
             op::INQUIRY if c[2] == 0x83 => {
-                let mut b = vec![u8::from(is_tape), 0x83, 0, 12, 1, 3, 0, 8];
+                let mut b = vec![u8::from(is_tape), 0x83, 0, 24, 1, 3, 0, 8];
                 b.extend(if is_tape { TAPE } else { DISK });
+                b.extend([0x61, 0x93, 0, 8]);
+                b.extend(PORT);
                 Reply::data(b)
             }
             op::INQUIRY => illegal(0x24),
@@ -190,6 +205,7 @@ impl San {
         let units = [false, true].map(|is_tape| {
             let double = Double::with_max_transfer(if is_tape { "tape" } else { "disk" }, 1 << 20);
             let san = san.clone();
+            double.at_lun(u64::from(is_tape) << 48);
             double.answer(move |s| Some(san.lock().unwrap().answer(is_tape, s)));
             Unit::new(double)
         });
@@ -223,6 +239,7 @@ fn every_engine_gets_the_verdict_it_deserves() {
         ("noinline", true, true, ""),
         ("nofm", true, true, ""),
         ("4kn", true, true, ""),
+        ("xp-dbe", true, false, ""),
         ("lio", false, false, "00h"),
         ("scst", false, false, "00h"),
         ("ctl", false, false, "00h"),

@@ -5,7 +5,6 @@ use super::{Answer, Known, Offload, ProbeOptions, no, sentence};
 use crate::copy::limits::segment;
 use crate::copy::{Body, Cscd, HeaderWay, Limits, List, ListId, Segment};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ops::unit::{disk_cscd, tape_cscd};
 use crate::scsi::unit::{LONG, succeeded};
 use crate::scsi::{Capacity, Data, Reach, Unit, op};
 use crate::tape::{LABEL_BYTES, Label};
@@ -51,15 +50,16 @@ pub(super) fn run(
     tape: &Known,
     options: ProbeOptions,
 ) -> Result<Trial> {
-    let (Some(from), Some(to), Some(capacity)) =
-        (disk.designator(), tape.designator(), disk.capacity)
-    else {
-        return no("the units have no designators");
+    let Some(capacity) = disk.capacity else {
+        return no("the disk is not ready");
     };
     let drive = Drive(tape.unit.careful());
     let place = drive.prepare(options.overwrite)?;
     let mut test = Test::plan(limits, capacity)?;
-    test.cscds = vec![disk_cscd(from, capacity.block_len), tape_cscd(to)];
+    test.cscds = vec![
+        Cscd::disk(disk.address(limits)?, capacity.block_len),
+        Cscd::tape(tape.address(limits)?),
+    ];
     disk.unit
         .read_blocks(Reach::Long, test.lba, capacity.block_len, &mut test.data)?;
 

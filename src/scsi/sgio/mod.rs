@@ -68,6 +68,7 @@ pub struct SgIo {
     file: File,
     name: String,
     block: Option<PathBuf>,
+    lun: Option<u64>,
     max_transfer: usize,
 }
 
@@ -108,6 +109,7 @@ impl SgIo {
             file,
             name,
             block: node.block,
+            lun: node.lun,
             max_transfer: limit.map_or(SAFE_TRANSFER, |n| n.clamp(PAGE, MOST_TRANSFER)),
         })
     }
@@ -210,6 +212,10 @@ impl Transport for SgIo {
 
     fn max_transfer(&self) -> usize {
         self.max_transfer
+    }
+
+    fn lun(&self) -> Option<u64> {
+        self.lun
     }
 
     /// Resets the unit: SG_IO has nothing smaller.
@@ -333,6 +339,7 @@ mod tests {
             file,
             name: "file".into(),
             block: None,
+            lun: None,
             max_transfer: SAFE_TRANSFER,
         };
         let mut buf = [0; 36];

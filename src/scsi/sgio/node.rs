@@ -41,11 +41,18 @@ pub(super) struct Node {
     pub open: PathBuf,
     /// The disk, if the kernel has it as one.
     pub block: Option<PathBuf>,
+    /// Its number at the target, as REPORT LUNS gives it.
+    pub lun: Option<u64>,
 }
 
 /// Finds the node. `sys` is `/sys` and `dev` is `/dev`; a test gives its own.
 pub(super) fn resolve(path: &Path, kind: Kind, sys: &Path, dev: &Path) -> Result<Node> {
     let name = path.display().to_string();
+    let lun = match kind {
+        Kind::Block(a, b) => lun(&sys.join(format!("dev/block/{a}:{b}/device"))),
+        Kind::Character(a, b) => lun(&sys.join(format!("dev/char/{a}:{b}/device"))),
+        Kind::Other => None,
+    };
     match kind {
         Kind::Block(a, b) => {
             let place = sys.join(format!("dev/block/{a}:{b}"));
@@ -58,6 +65,7 @@ pub(super) fn resolve(path: &Path, kind: Kind, sys: &Path, dev: &Path) -> Result
             Ok(Node {
                 open: open.unwrap_or_else(|| path.to_path_buf()),
                 block: Some(path.to_path_buf()),
+                lun,
             })
         }
         Kind::Character(GENERIC_MAJOR, m) => {
@@ -65,6 +73,7 @@ pub(super) fn resolve(path: &Path, kind: Kind, sys: &Path, dev: &Path) -> Result
             Ok(Node {
                 open: path.to_path_buf(),
                 block: first_of(&place).map(|n| dev.join(n)),
+                lun,
             })
         }
         Kind::Character(TAPE_MAJOR, m) if m & 0x80 == 0 => {
@@ -78,6 +87,7 @@ pub(super) fn resolve(path: &Path, kind: Kind, sys: &Path, dev: &Path) -> Result
                 Some(n) => Ok(Node {
                     open: dev.join(n),
                     block: None,
+                    lun,
                 }),
                 None => Err(Error::not_found(
                     "The kernel has no SCSI generic node for this device",
@@ -91,6 +101,22 @@ pub(super) fn resolve(path: &Path, kind: Kind, sys: &Path, dev: &Path) -> Result
         )
         .of(name)),
     }
+}
+
+/// The kernel names a SCSI device `host:channel:target:unit`, with the four
+/// two-byte levels of the unit's number in the reverse order of the wire.
+fn lun(device: &Path) -> Option<u64> {
+    let place = fs::canonicalize(device).ok()?;
+    let parts: Vec<&str> = place.file_name()?.to_str()?.split(':').collect();
+    let [host, channel, target, unit] = *parts else {
+        return None;
+    };
+    for n in [host, channel, target] {
+        n.parse::<u32>().ok()?;
+    }
+    let n: u64 = unit.parse().ok()?;
+    let [a, b, c, d, e, f, g, h] = n.to_be_bytes();
+    Some(u64::from_be_bytes([g, h, e, f, c, d, a, b]))
 }
 
 /// The name of the first entry of a directory.
@@ -136,6 +162,8 @@ mod tests {
         assert_eq!(generic.block, Some(dev.join("sda")));
         assert_eq!(get("/dev/sg3", Kind::Character(21, 3)).unwrap().block, None);
 
+        assert_eq!(generic.lun, None);
+
         let refused = |p: &str, k| get(p, k).unwrap_err();
         let e = refused("/dev/st0", Kind::Character(9, 0));
         assert!(e.advice().unwrap().contains("/dev/nst0"));
@@ -148,5 +176,27 @@ mod tests {
                 .to_string()
                 .contains("/dev/sgN")
         );
+    }
+
+    #[test]
+    fn numbers_of_units_are_those_of_the_wire() {
+        let dir = tempfile::tempdir().unwrap();
+        for (node, unit, wire) in [
+            ("21:3", "2:0:0:5", Some(5 << 48)),
+            ("21:4", "2:0:0:16684", Some(0x412c << 48)),
+            ("21:5", "2:0:0:4295032833", Some(0x0001_0001_0001_0000)),
+            ("21:6", "0000:00:1f.2", None),
+        ] {
+            let device = dir.path().join("devices").join(unit);
+            let place = dir.path().join("dev/char").join(node);
+            fs::create_dir_all(&device).unwrap();
+            fs::create_dir_all(&place).unwrap();
+            std::os::unix::fs::symlink(device, place.join("device")).unwrap();
+            let minor = node.split(':').nth(1).unwrap().parse().unwrap();
+            let path = Path::new("/dev/sg");
+            let kind = Kind::Character(GENERIC_MAJOR, minor);
+            let found = resolve(path, kind, dir.path(), Path::new("/dev")).unwrap();
+            assert_eq!(found.lun, wire, "{unit}");
+        }
     }
 }
