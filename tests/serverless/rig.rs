@@ -113,11 +113,14 @@ impl Lab {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let url = || {
+        // Warnings may come before the units.
+        let url = || loop {
             let mut line = String::new();
             lines.read_line(&mut line).unwrap();
             let row: Value = serde_json::from_str(&line).ok()?;
-            Some(row["url"].as_str()?.to_owned())
+            if row["type"] == "unit" {
+                return Some(row["url"].as_str()?.to_owned());
+            }
         };
         let urls: Option<Vec<_>> = std::iter::repeat_with(url).take(3).collect();
         let served = Served { child, lines };
