@@ -106,6 +106,8 @@ fn limits(args: &PlanArgs, places: &mut Places) -> Result<(Limits, String)> {
                     .of(safe(tape))
                     .hint("--profile NAME plans for a copy manager without asking one")
             })?;
+            let usual = 512;
+            limits.check_backup(usual).map_err(|e| e.of(safe(tape)))?;
             return Ok((limits, unit.name().to_string()));
         }
     };

@@ -96,8 +96,8 @@ fn words(found: &Probed) -> String {
     for u in &found.units {
         unit(&mut t, u);
     }
-    for m in &found.managers {
-        manager(&mut t, m);
+    for alike in found.managers.chunk_by(same) {
+        manager(&mut t, alike);
     }
     offloads(&mut t, &found.offloads);
     t
@@ -144,8 +144,17 @@ fn unit(t: &mut String, u: &UnitFacts) {
     t.push('\n');
 }
 
-fn manager(t: &mut String, m: &Manager) {
+/// True when the copy managers of two units say the same; often they are one.
+fn same(a: &Manager, b: &Manager) -> bool {
+    a.limits == b.limits && a.refused == b.refused && a.legs == b.legs
+}
+
+fn manager(t: &mut String, alike: &[Manager]) {
+    let Some(m) = alike.first() else { return };
     let _ = writeln!(t, "Copy manager of {}", safe(&m.unit));
+    for other in alike.iter().skip(1) {
+        line(t, "the same of", &other.unit);
+    }
     if let Some(why) = &m.refused {
         line(t, "Of no use", why);
     }
@@ -251,12 +260,12 @@ fn offloads(t: &mut String, all: &[Offload]) {
 
 fn trial(t: &mut String, o: &Offload, tried: &Trial) {
     let said = |a: &Answer| match &a.why {
-        None => "right".to_owned(),
-        Some(why) => format!("wrong, {}", safe(why)),
+        None => "worked".to_owned(),
+        Some(why) => format!("failed, {}", safe(why)),
     };
     let back = match tried.wrote_disk {
         true => "back to the disk",
-        false => "read from the tape by the copy manager, not written to the disk",
+        false => "back from the tape, without writing to the disk",
     };
     let _ = writeln!(
         t,

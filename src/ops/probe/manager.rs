@@ -1,6 +1,6 @@
 //! A copy manager: its limits, and which units it reaches.
 
-use super::{Known, UnitFacts, no, said};
+use super::{Known, UnitFacts, no, said, sentence};
 use crate::copy::limits::segment;
 use crate::copy::{Body, Cscd, Limits, List, ListId, Segment};
 use crate::error::{Error, Result};
@@ -120,7 +120,7 @@ fn legs(manager: &Unit, limits: &Limits, all: &[Known]) -> Result<Vec<Leg>> {
         let tried = match &cscd {
             Ok(c) if limits.has(segment::VERIFY) => Some(verify(manager, c, &mut id)),
             Ok(c) => nothing(manager, limits, k, c, all, &mut id),
-            Err(e) => Some(no(e.message())),
+            Err(e) => Some(no(sentence(e))),
         };
         let (reached, why) = match tried {
             None => (None, None),

@@ -153,10 +153,19 @@ fn no<T>(why: impl Into<String>) -> Result<T> {
 
 /// An error without the name of what it happened in, which stands beside it.
 fn sentence(e: &Error) -> String {
-    match std::error::Error::source(e) {
+    let mut text = match std::error::Error::source(e) {
         Some(cause) => format!("{}: {cause}", e.message()),
         None => e.message().to_owned(),
+    };
+    // It goes on behind a colon. Abbreviations stay as they are.
+    let mut letters = text.chars();
+    let head = (letters.next(), letters.next());
+    if let (Some('A'..='Z'), Some(' ' | 'a'..='z')) = head
+        && let Some(first) = text.get_mut(..1)
+    {
+        first.make_ascii_lowercase();
     }
+    text
 }
 
 /// Looks at the units, and tries what they say. Without a write test nothing is
@@ -276,7 +285,8 @@ fn longest_block(unit: &Unit) -> Option<u32> {
     Some(u32::from_be_bytes([0, x, y, z])).filter(|n| *n > 0)
 }
 
-/// The manager that can do most for a disk and a tape.
+/// The manager that can do most for a disk and a tape; of equals that of the tape,
+/// then that of the disk, which is the order in which backup and restore ask.
 fn best_of<'a>(
     disk: &Known,
     tape: &Known,
@@ -291,9 +301,14 @@ fn best_of<'a>(
             .filter(|a| a.possible)
             .count()
     };
+    let near = |m: Option<&Manager>| match m {
+        Some(m) if m.unit == tape.facts.name => 2,
+        Some(m) if m.unit == disk.facts.name => 1,
+        _ => 0,
+    };
     // The first of equals.
     rows.rev()
-        .max_by_key(|(o, _)| score(o))
+        .max_by_key(|(o, m)| (score(o), near(*m)))
         .unwrap_or_else(|| (offload(disk, tape, None), None))
 }
 

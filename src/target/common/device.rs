@@ -148,6 +148,11 @@ pub trait ThirdPartyCopy: Send + Sync {
     /// it does not announce itself there.
     fn vpd(&self, unit: &Unit) -> Option<Vec<u8>>;
 
+    /// Mode pages of its own, which every unit then has.
+    fn mode_pages(&self) -> Vec<ModePage> {
+        Vec::new()
+    }
+
     /// A command that came to `unit`. `units` are those that the session may
     /// see, and the only ones that may be copied from and to.
     fn execute(&self, units: &[Arc<Unit>], unit: &Unit, request: &Request<'_>) -> Reply;

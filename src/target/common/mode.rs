@@ -24,6 +24,7 @@ pub const SWP: u8 = 0x08;
 /// The pages of a unit, in the order of their codes.
 fn pages(unit: &Unit) -> Vec<ModePage> {
     let mut all = unit.device().mode_pages();
+    all.extend(unit.third_party().map_or_else(Vec::new, |t| t.mode_pages()));
     all.push(ModePage::fixed(0x02, vec![0; 14])); // disconnect-reconnect
     all.push(control(unit.control.load(Ordering::Relaxed)));
     all.push(ModePage::fixed(0x1c, vec![0; 10])); // informational exceptions

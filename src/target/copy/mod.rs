@@ -25,11 +25,13 @@ pub use device::{CopyDisk, CopyTape};
 pub use resolve::port_name;
 
 use super::common::{
-    Access, Cdb, CommandInfo, Refusal, ThirdPartyCopy, Unit, cut, invalid_field, list_length, reply,
+    Access, Cdb, CommandInfo, ModePage, Refusal, ThirdPartyCopy, Unit, cut, invalid_field,
+    list_length, reply,
 };
 use super::lun::{Nexus, Reply, Request};
 use super::profile::{CopyProfile, What};
 use crate::copy::parse::{self, List, ListIdUsage};
+use crate::copy::profile::Dialect;
 use crate::scsi::{Failure, Sense, SenseKey, Status, op};
 use engine::{Engine, Given};
 use fail::{Stop, check};
@@ -346,6 +348,15 @@ impl ThirdPartyCopy for CopyManager {
         }
         let limits = &self.profile.profile.announced;
         Some(announce::third_party_page(limits, &commands))
+    }
+
+    fn mode_pages(&self) -> Vec<ModePage> {
+        match self.profile.profile.dialect {
+            Dialect::Spc => Vec::new(),
+            // Where the draft has its limits. Nobody reads more of it than that
+            // it is there.
+            Dialect::Draft => vec![ModePage::fixed(0x0e, vec![0; 14])],
+        }
     }
 
     fn execute(&self, units: &[Arc<Unit>], unit: &Unit, request: &Request<'_>) -> Reply {
