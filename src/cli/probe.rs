@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn segment_types_say_between_what_it_copies() {
-        let of = |name: &str| ways(&find(name).unwrap().limits);
+        let of = |name: &str| ways(&find(name).unwrap().announced);
         assert_eq!(of("lio"), "disk to disk only, no tape");
         assert_eq!(of("xp-dbe"), "disk to tape, disk to disk");
         assert_eq!(of("nofm"), "disk to tape, tape to disk");
