@@ -34,9 +34,6 @@ node() {
       *) echo "/dev/$n"; return ;;
     esac
   done
-  for n in /sys/class/scsi_device/*:"$1"/device/scsi_tape/nst?; do
-    [ "$2" = scsi_tape ] && [ -e "$n" ] && echo "/dev/${n##*/}" && return
-  done
   return 1
 }
 # login ADDRESS:PORT IQN [digests]: the kernel initiator's session; the portal is the one given, since the
