@@ -52,9 +52,11 @@ for part in "${parts[@]}"; do
   [[ -e scripts/guest/$part.sh && $part != common ]] || { echo "test-linux.sh: no part $part" >&2; exit 2; }
   rm -f "$work"/{a.img,b.img,t.tap,urls} "$work"/cartridges/*
   truncate -s 128M "$work"/{a,b}.img
-  # disk 0, disk 1, tape 2, changer 3
+  # disk 0, disk 1, tape 2, changer 3; its part begins with an empty drive
+  tape=t=$work/t.tap,size=512M
+  [[ $part != changer ]] || tape=t
   "$NTBAK" target --listen 127.0.0.1:0 --disk a="$work/a.img" --disk b="$work/b.img" \
-    --tape t="$work/t.tap",size=512M --changer c="$work/cartridges",slots=4,size=64M \
+    --tape "$tape" --changer c="$work/cartridges",slots=4,size=64M \
     >"$work/urls" 2>"$work/log" &
   server=$!
   for _ in $(seq 100); do

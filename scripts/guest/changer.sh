@@ -10,11 +10,6 @@ sed 's/^/          /' /tmp/said
 try status -- mtx -f "$c" status
 sed 's/^/          /' /tmp/said
 full() { status | sed -n 's/^ *Storage Element \([0-9]*\)[^:]*:Full.*/\1/p'; }
-loaded() { status | grep -q 'Data Transfer Element 0:Full'; }
-if loaded; then
-  mt -f "$tape" offline >/dev/null 2>&1
-  try unload what was in the drive -- mtx -f "$c" unload
-fi
 first=$(full | sed -n 1p) second=$(full | sed -n 2p)
 [ -n "$second" ] || { fail "two full slots are needed"; status; exit 1; }
 for slot in $first $second; do
@@ -29,7 +24,8 @@ try load slot "$first" again -- mtx -f "$c" load "$first" 0
 mt -f "$tape" rewind
 same what is on it -- "cartridge $first" "$(dd if="$tape" bs=512 count=1 status=none | tr -d '\0')"
 if mtx -f "$c" load "$second" 0 >/tmp/said 2>&1; then fail "a full drive was loaded"; else ok "a full drive is not loaded: $(head -1 /tmp/said)"; fi
+try transfer slot "$second" to the empty slot "$first" -- mtx -f "$c" transfer "$second" "$first"
 mt -f "$tape" offline
-try unload -- mtx -f "$c" unload "$first" 0
-try transfer between slots -- sh -c "mtx -f $c transfer $second \$(mtx -f $c status | sed -n 's/^ *Storage Element \([0-9]*\)[^:]*:Empty.*/\1/p' | head -1)"
+try unload to slot "$second" -- mtx -f "$c" unload "$second" 0
+same cartridges afterwards -- "4 in slots" "$(full | wc -l) in slots"
 finish

@@ -34,12 +34,9 @@ node() {
       *) echo "/dev/$n"; return ;;
     esac
   done
-  for n in /sys/class/scsi_device/*:"$1"/device/scsi_tape/nst?; do
-    [ "$2" = scsi_tape ] && [ -e "$n" ] && echo "/dev/${n##*/}" && return
-  done
   return 1
 }
-# login ADDRESS:PORT IQN: the kernel initiator's session; the portal is the one given, since the
+# login ADDRESS:PORT IQN [digests]: the kernel initiator's session; the portal is the one given, since the
 # address that discovery names is not reachable from a guest.
 login() {
   modprobe -a iscsi_tcp sd_mod st sg ch 2>/dev/null
@@ -48,7 +45,14 @@ login() {
   iscsiadm -m discovery -t sendtargets -p "$1" >/tmp/targets || return 1
   grep -q "$2" /tmp/targets && ok "discovery: $(head -1 /tmp/targets)" || fail "discovery does not name $2"
   iscsiadm -m node -T "$2" -p "$1" -o new >/dev/null 2>&1
+  if [ "${3:-}" = digests ]; then
+    for n in HeaderDigest DataDigest; do
+      iscsiadm -m node -T "$2" -p "$1" -o update -n "node.conn[0].iscsi.$n" -v CRC32C
+    done
+  fi
   iscsiadm -m node -T "$2" -p "$1" --login >/tmp/said 2>&1 || { cat /tmp/said; return 1; }
+  [ "${3:-}" != digests ] ||
+    same header and data digests -- 2 "$(iscsiadm -m session -P 3 | grep -cE '(Header|Data)Digest: CRC32C')"
 }
 # finish: logs out, looks at the kernel's log, ends with the verdict
 finish() {

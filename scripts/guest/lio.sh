@@ -19,6 +19,6 @@ done
 within 10 test -b /dev/sdb || { fail "no disks"; exit 1; }
 try probe /dev/sg0 /dev/sg1 -- "$ntbak" probe /dev/sg0 /dev/sg1
 sed 's/^/          /' /tmp/said
-grep -qi 'disk to disk' /tmp/said && ok "it is said to copy from disk to disk only" || fail "nothing about disk to disk"
+grep -q 'disk to disk only, no tape' /tmp/said && ok "it is said to copy from disk to disk only" || fail "nothing about disk to disk"
 "$ntbak" probe --json /dev/sda >/tmp/said 2>&1 && ok "as JSON: $(wc -c </tmp/said) bytes" || fail "probe --json: $(cat /tmp/said)"
 finish

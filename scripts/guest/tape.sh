@@ -1,6 +1,6 @@
 # The kernel's tape driver: tape.sh ADDRESS:PORT IQN LUN
 . ./common.sh
-login "$1" "$2" || exit 1
+login "$1" "$2" digests || exit 1
 within 10 node "$3" scsi_tape || { fail "no tape unit"; exit 1; }
 export TAPE; TAPE=$(node "$3" scsi_tape)
 place() { mt tell | grep -oE '[0-9]+'; }

@@ -191,6 +191,7 @@ fn limits(t: &mut String, l: &Limits) {
         "Unit types",
         &hex(&mut l.codes.iter().filter(|c| **c >= 0xe0)),
     );
+    line(t, "Copies", &ways(l));
     let sizes = format!(
         "{}, {}, lists of {} bytes",
         count(l.cscds.into(), "unit"),
@@ -213,6 +214,26 @@ fn limits(t: &mut String, l: &Limits) {
         1u64 << l.held_granularity.min(62)
     );
     line(t, "Granularity", &units);
+}
+
+/// From what to what it copies, by the segment types that it lists.
+fn ways(l: &Limits) -> String {
+    let has = |codes: [u8; 2]| codes.iter().any(|c| l.has(*c));
+    let (backup, restore) = (has([0x00, 0x0b]), has([0x01, 0x0c]));
+    let disks = has([0x02, 0x0a]);
+    match (backup, restore, disks) {
+        (false, false, false) => "neither disks nor tapes".into(),
+        (false, false, true) => "disk to disk only, no tape".into(),
+        _ => {
+            let all = [
+                (backup, "disk to tape"),
+                (restore, "tape to disk"),
+                (disks, "disk to disk"),
+            ];
+            let named: Vec<&str> = all.iter().filter(|(h, _)| *h).map(|(_, n)| *n).collect();
+            named.join(", ")
+        }
+    }
 }
 
 fn offloads(t: &mut String, all: &[Offload]) {
@@ -274,4 +295,18 @@ fn trial(t: &mut String, o: &Offload, tried: &Trial) {
         said(&tried.to_tape),
         said(&tried.from_tape)
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ways;
+    use crate::copy::profile::find;
+
+    #[test]
+    fn segment_types_say_between_what_it_copies() {
+        let of = |name: &str| ways(&find(name).unwrap().announced);
+        assert_eq!(of("lio"), "disk to disk only, no tape");
+        assert_eq!(of("xp-dbe"), "disk to tape, disk to disk");
+        assert_eq!(of("nofm"), "disk to tape, tape to disk");
+    }
 }
