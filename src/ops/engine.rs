@@ -125,7 +125,7 @@ impl Engine {
         };
         let mut reasons = Vec::new();
         for manager in [tape, disk] {
-            match Self::at(manager, &cscds, disk_block, way) {
+            match Self::at(manager, cscds, disk_block, way) {
                 Ok(engine) => return Ok(engine),
                 Err(e) => reasons.push(format!("{}: {}", manager.name(), e.message())),
             }

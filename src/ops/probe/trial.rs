@@ -16,7 +16,7 @@ pub struct Trial {
     /// Header and block stand on the tape as they should.
     pub to_tape: Answer,
     /// The copy manager passes over the header and takes the block from the tape.
-    /// Missing when it offers no way to try, or nothing came to the tape.
+    /// Missing when it offers no way to try.
     pub from_tape: Option<Answer>,
     /// It also wrote the block back to the disk, where it was.
     pub wrote_disk: bool,
@@ -69,10 +69,16 @@ pub(super) fn run(
         .read_blocks(Reach::Long, test.lba, capacity.block_len, &mut test.data)?;
 
     let to_tape = Answer::of(test.write(manager, limits, &drive, place));
-    let way_back = to_tape.possible && limits.has(segment::STREAM_TO_DISCARD);
-    let from_tape =
-        way_back.then(|| Answer::of(test.read(manager, limits, &drive, place, options.write_disk)));
-    let wrote_disk = way_back && options.write_disk && limits.has(segment::STREAM_TO_BLOCK);
+    let way_back = limits.has(segment::STREAM_TO_DISCARD);
+    let from_tape = way_back.then(|| match to_tape.possible {
+        true => Answer::of(test.read(manager, limits, &drive, place, options.write_disk)),
+        false => Answer {
+            possible: false,
+            why: Some("nothing to read came to the tape".into()),
+        },
+    });
+    let wrote_disk =
+        way_back && to_tape.possible && options.write_disk && limits.has(segment::STREAM_TO_BLOCK);
     if wrote_disk {
         test.check_disk(&disk.unit, capacity.block_len)?;
     }
