@@ -306,7 +306,15 @@ fn to_tape(
 ) -> Result<Exit> {
     let dest = args.dest.display().to_string();
     let drive = ScsiDrive::open(places.unit(&dest)?.unit)?;
-    let engine = image_tape::engine(places, &args.source, place, &drive, args.mover, console)?;
+    let engine = image_tape::engine(
+        places,
+        &args.source,
+        plan,
+        place,
+        &drive,
+        args.mover,
+        console,
+    )?;
     let choice = TapeChoice {
         label: args.label.clone(),
         block_bytes: args.block,

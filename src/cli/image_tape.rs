@@ -45,6 +45,7 @@ struct SummaryRow<'a> {
 pub fn engine(
     places: &mut Places,
     source: &Path,
+    plan: &ImagePlan,
     place: &ReadPlace,
     drive: &ScsiDrive,
     mover: MoverChoice,
@@ -60,6 +61,7 @@ pub fn engine(
         None => disk_behind(places, source, place)
             .and_then(|u| Engine::find(&u, drive.unit(), sector, Way::Backup)),
     };
+    let found = found.and_then(|e| plan.check_granularity(&e.limits).map(|()| e));
     match found {
         Ok(e) => {
             remark(

@@ -282,18 +282,21 @@ fn offloads(t: &mut String, all: &[Offload]) {
 fn trial(t: &mut String, o: &Offload, tried: &Trial) {
     let said = |a: &Answer| match &a.why {
         None => "worked".to_owned(),
-        Some(why) => format!("failed, {}", safe(why)),
+        Some(why) => format!("failed ({})", safe(why)),
     };
-    let back = match tried.wrote_disk {
-        true => "back to the disk",
-        false => "back from the tape, without writing to the disk",
+    let back = match (&tried.from_tape, tried.wrote_disk) {
+        (Some(a), true) => format!("back to the disk {}", said(a)),
+        (Some(a), false) => format!(
+            "back from the tape, without writing to the disk, {}",
+            said(a)
+        ),
+        (None, _) => "the way back was not tried".to_owned(),
     };
     let _ = writeln!(
         t,
-        "  Test copy of {}: to the tape {}; {back} {}",
+        "  Test copy of {}: to the tape {}; {back}",
         safe(&o.disk),
-        said(&tried.to_tape),
-        said(&tried.from_tape)
+        said(&tried.to_tape)
     );
 }
 

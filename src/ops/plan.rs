@@ -67,6 +67,7 @@ impl TapePlan {
     pub fn new(mut plan: ImagePlan, limits: &Limits, block: Option<u64>) -> Result<Self> {
         let sector = u64::from(plan.disk.sector_bytes);
         limits.check_backup(sector)?;
+        plan.check_granularity(limits)?;
         let block = match block {
             Some(n) => n,
             None => limits.choose_block()?,

@@ -5,7 +5,7 @@ use super::plan::ImagePlan;
 use super::tape::end_file;
 use crate::archive::{ArchiveId, BLOCK, CellPlace, ChunkRun, Header, RunKind, Writer};
 use crate::copy::{
-    Backup, Body, Cell, Command, Geometry, Lead, Piece, PlannedRecord, RecordMaker, Run,
+    Backup, Body, Cell, Command, Geometry, Lead, Limits, Piece, PlannedRecord, RecordMaker, Run,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Observer, warning};
@@ -167,6 +167,44 @@ pub fn cell_of(plan: &ImagePlan, sector: u64, job: &Job) -> Option<Cell> {
         cell,
         runs,
     })
+}
+
+impl ImagePlan {
+    /// Refuses a copy manager whose granularity some extent does not keep, such as
+    /// the odd sectors in front of a partition: before anything is written.
+    pub fn check_granularity(&self, limits: &Limits) -> Result<()> {
+        let sector = u64::from(self.disk.sector_bytes);
+        let unit = limits.data_unit();
+        if unit <= sector {
+            return Ok(());
+        }
+        let cells = self.jobs(false).filter_map(|j| cell_of(self, sector, &j));
+        match cells.into_iter().find_map(|c| odd_extent(&c, sector, unit)) {
+            None => Ok(()),
+            Some((lba, bytes)) => Err(Error::unsupported(format!(
+                "The copy manager moves multiples of {unit} bytes only, the extent at LBA {lba} has {bytes}"
+            ))
+            .hint("let the host move the data: --mover host writes the same tape")),
+        }
+    }
+}
+
+/// The first extent of a cell that is no multiple of `unit`, with its bytes;
+/// neighbours are one, as in the commands.
+fn odd_extent(cell: &Cell, sector: u64, unit: u64) -> Option<(u64, u64)> {
+    let mut found = None;
+    let mut extent: Option<(u64, u64)> = None;
+    for r in cell.runs.iter().filter(|r| r.kind == Run::DATA) {
+        extent = match extent {
+            Some((lba, blocks)) if lba + blocks == r.lba => Some((lba, blocks + r.blocks)),
+            before => {
+                found = found.or(before.filter(|e| !(e.1 * sector).is_multiple_of(unit)));
+                Some((r.lba, r.blocks))
+            }
+        };
+    }
+    let last = extent.filter(|e| !(e.1 * sector).is_multiple_of(unit));
+    found.or(last).map(|(lba, blocks)| (lba, blocks * sector))
 }
 
 struct Offload<'a> {
@@ -394,4 +432,27 @@ fn extent_bytes(pieces: &[Piece], disk_block: u64) -> u64 {
         .filter(|p| matches!(p, Piece::Extent { .. }))
         .map(|p| p.bytes(disk_block))
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_that_are_no_multiples_are_found() {
+        let cell = |runs: &[(u64, u64, u8)]| Cell {
+            region: 1,
+            cell: 0,
+            runs: runs
+                .iter()
+                .map(|&(lba, blocks, kind)| Run { lba, blocks, kind })
+                .collect(),
+        };
+        let odd = |runs: &[(u64, u64, u8)]| odd_extent(&cell(runs), 512, 4096);
+        assert_eq!(odd(&[(8, 16, 0), (40, 8, 0)]), None);
+        // Neighbours count together, what is not moved not at all.
+        assert_eq!(odd(&[(0, 3, 0), (3, 5, 0), (8, 7, 1)]), None);
+        assert_eq!(odd(&[(0, 8, 0), (16, 7, 0)]), Some((16, 3584)));
+        assert_eq!(odd(&[(1, 7, 0), (16, 8, 0)]), Some((1, 3584)));
+    }
 }

@@ -275,12 +275,41 @@ fn the_test_copy_is_right_and_leaves_nothing() {
         let before = san.lock().unwrap().model.devices.clone();
         let found = probe(&units, TEST, &Silent).unwrap();
         let t = found.offloads[0].trial.as_ref().unwrap();
-        assert!(t.to_tape.possible && t.from_tape.possible, "{name}: {t:?}");
+        assert!(
+            t.to_tape.possible && t.from_tape.as_ref().is_some_and(|a| a.possible),
+            "{name}: {t:?}"
+        );
         assert!(t.wrote_disk && t.left_behind.is_none());
         let mut san = san.lock().unwrap();
         san.tape().position = 0;
         assert_eq!(san.model.devices, before, "{name}");
     }
+}
+
+#[test]
+fn an_engine_without_a_way_back_keeps_its_reason() {
+    let (units, _) = San::new("xp-dbe").units();
+    let found = probe(&units, TEST, &Silent).unwrap();
+    let o = &found.offloads[0];
+    let t = o.trial.as_ref().unwrap();
+    assert!(
+        t.to_tape.possible && t.from_tape.is_none() && !t.wrote_disk,
+        "{t:?}"
+    );
+    let why = o.restore.why.as_deref().unwrap();
+    assert!(o.backup.possible && why.contains("01h"), "{o:?}");
+    assert!(why.starts_with("the copy manager"), "{why}");
+}
+
+#[test]
+fn units_without_a_port_name_are_not_for_an_engine_that_wants_it() {
+    let (mut units, san) = San::new("xp-dbe").units();
+    let nameless = Double::with_max_transfer("tape", 1 << 20);
+    nameless.answer(move |s| Some(san.lock().unwrap().answer(true, s)));
+    units[1] = Unit::new(nameless);
+    let found = probe(&units, ProbeOptions::default(), &Silent).unwrap();
+    let why = found.offloads[0].backup.why.as_deref().unwrap();
+    assert!(why.contains("E0h"), "{why}");
 }
 
 #[test]

@@ -16,7 +16,8 @@ pub struct Trial {
     /// Header and block stand on the tape as they should.
     pub to_tape: Answer,
     /// The copy manager passes over the header and takes the block from the tape.
-    pub from_tape: Answer,
+    /// Missing when it offers no way to try.
+    pub from_tape: Option<Answer>,
     /// It also wrote the block back to the disk, where it was.
     pub wrote_disk: bool,
     /// Bytes of the tape blocks that were used.
@@ -31,9 +32,13 @@ impl Trial {
         if !self.to_tape.possible {
             row.backup = self.to_tape.clone();
         }
-        if !self.from_tape.possible {
-            row.restore = self.from_tape.clone();
-            row.files = self.from_tape.clone();
+        if let Some(back) = self.from_tape.as_ref().filter(|b| !b.possible) {
+            for answer in [&mut row.restore, &mut row.files] {
+                // Why it is not even announced says more.
+                if answer.possible {
+                    *answer = back.clone();
+                }
+            }
         }
     }
 }
@@ -64,14 +69,16 @@ pub(super) fn run(
         .read_blocks(Reach::Long, test.lba, capacity.block_len, &mut test.data)?;
 
     let to_tape = Answer::of(test.write(manager, limits, &drive, place));
-    let from_tape = match to_tape.possible {
+    let way_back = limits.has(segment::STREAM_TO_DISCARD);
+    let from_tape = way_back.then(|| match to_tape.possible {
         true => Answer::of(test.read(manager, limits, &drive, place, options.write_disk)),
         false => Answer {
             possible: false,
             why: Some("nothing to read came to the tape".into()),
         },
-    };
-    let wrote_disk = to_tape.possible && options.write_disk && limits.has(segment::STREAM_TO_BLOCK);
+    });
+    let wrote_disk =
+        way_back && to_tape.possible && options.write_disk && limits.has(segment::STREAM_TO_BLOCK);
     if wrote_disk {
         test.check_disk(&disk.unit, capacity.block_len)?;
     }
@@ -232,9 +239,6 @@ impl Test {
                 bytes: self.data.len() as u32,
             },
         };
-        if !limits.has(segment::STREAM_TO_DISCARD) {
-            return no("the copy manager cannot pass over what is not wanted (06h)");
-        }
         drive.locate(place.object)?;
         let over = Body::Discard {
             hold: false,
