@@ -21,8 +21,8 @@ use std::time::Instant;
 ///
 /// Nothing is written outside of the target directory. A file gets its name when
 /// it is complete; named streams become files NAME:STREAM beside it. With / come
-/// also files that have lost their directory, below <orphan N-S>, and files without
-/// a name, as <no name mft N>.
+/// also files that have lost their directory, below `<orphan N-S>`, and files without
+/// a name, as `<no name mft N>`.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Examples:
