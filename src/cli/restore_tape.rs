@@ -76,7 +76,7 @@ pub fn run(
             Way::Restore,
         ),
         false => Err(Error::unsupported(
-            "the index of this tape does not say where the clusters are",
+            "the host wrote this tape, compressed, or its index does not say where the clusters are",
         )),
     };
     let mut engine = match found {

@@ -4,7 +4,7 @@
 
 use super::engine::{Cause, Engine};
 use super::restore::{RestoreOptions, RestorePlan, zero_the_rest};
-use crate::archive::{Archive, BLOCK, ChunkRun, Entry, Header, RunKind};
+use crate::archive::{Archive, BLOCK, ChunkRun, Entry, Header, RunKind, UNVERIFIED};
 use crate::copy::{Geometry, Restore, RestoreCommand, TapeFile, Wanted};
 use crate::device::{Sink, Source};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,9 +35,11 @@ pub struct OffloadSummary {
     pub lost: Vec<ByteRange>,
 }
 
-/// True when a restore of this archive can be planned from its index.
+/// True when a copy manager can restore this archive: its index says where the
+/// clusters are, and a copy manager wrote them, so that they are not compressed.
 pub fn can_offload(archive: &Archive) -> bool {
-    archive.is_complete() && archive.index().chunk_runs.is_some()
+    let raw = archive.head().needs(UNVERIFIED);
+    raw && archive.is_complete() && archive.index().chunk_runs.is_some()
 }
 
 /// Restores a complete archive from its tape to a target that the engine's
@@ -54,7 +56,7 @@ pub fn restore_offloaded(
     plan.fits(target)?;
     if !can_offload(archive) {
         return Err(Error::unsupported(
-            "The index of this tape does not say where the clusters are",
+            "The host wrote this tape, compressed, or its index does not say where the clusters are",
         )
         .of(tape.name())
         .hint("--mover host restores it"));

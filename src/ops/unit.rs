@@ -50,6 +50,8 @@ impl Opened {
 #[derive(Default)]
 pub struct Opener {
     sessions: Vec<(Url, Initiator)>,
+    /// Units of the kernel's.
+    devices: Vec<Unit>,
 }
 
 impl Opener {
@@ -63,8 +65,10 @@ impl Opener {
         if !is_url(text) {
             let device = SgIo::open(Path::new(text))?;
             let block = device.block_device().map(Path::to_path_buf);
+            let unit = Unit::new(Arc::new(device));
+            self.devices.push(unit.clone());
             return Ok(Opened {
-                unit: Unit::new(Arc::new(device)),
+                unit,
                 block,
                 initiator: None,
             });
@@ -90,7 +94,7 @@ impl Opener {
         })
     }
 
-    /// What went over all sessions together.
+    /// What went over all sessions, and to and from the kernel's units, together.
     pub fn traffic(&self) -> Traffic {
         let mut sum = Traffic::default();
         for (_, i) in &self.sessions {
@@ -99,6 +103,11 @@ impl Opener {
             sum.data_out += t.data_out;
             sum.wire_in += t.wire_in;
             sum.wire_out += t.wire_out;
+        }
+        for unit in &self.devices {
+            let (data_in, data_out) = unit.moved();
+            sum.data_in += data_in;
+            sum.data_out += data_out;
         }
         sum
     }

@@ -41,6 +41,8 @@ struct Seen {
     resets: AtomicU64,
     reservations: AtomicU64,
     others: AtomicU64,
+    data_in: AtomicU64,
+    data_out: AtomicU64,
 }
 
 /// A logical unit. Clones share the way to it.
@@ -115,6 +117,12 @@ impl Unit {
         }
     }
 
+    /// Bytes of data that came from the unit and went to it, by this way to it.
+    pub fn moved(&self) -> (u64, u64) {
+        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        (get(&self.seen.data_in), get(&self.seen.data_out))
+    }
+
     /// Sends a command until it was looked at. Any status may come back; an
     /// error is the transport's.
     pub fn send(&self, cdb: &[u8], data: Data<'_>, timeout: Duration) -> Result<Completion> {
@@ -127,6 +135,11 @@ impl Unit {
                 data: again(&mut data),
                 timeout,
             })?;
+            let count = match &data {
+                Data::In(_) => &self.seen.data_in,
+                _ => &self.seen.data_out,
+            };
+            count.fetch_add(completion.transferred as u64, Ordering::Relaxed);
             match completion.status {
                 Status::Busy | Status::TaskSetFull if Instant::now() + pause < give_up => {
                     std::thread::sleep(pause);
