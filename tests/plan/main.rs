@@ -11,7 +11,9 @@ mod fixed;
 use bench::{Bench, Maker, cells_of, content, disk_of, read_stream, wanted};
 use ntbak::copy::limits::Used;
 use ntbak::copy::oracle::Object;
-use ntbak::copy::{Backup, Cell, Command, Geometry, Limits, Refusal, TapeFile, backup, profile};
+use ntbak::copy::{
+    Backup, Cell, Command, Geometry, HeaderWay, Limits, Refusal, TapeFile, backup, profile,
+};
 use proptest::prelude::*;
 
 /// Profiles that can back up, with a disk block that suits them.
@@ -215,7 +217,10 @@ proptest! {
             n += 1;
             let used: Used = c.used();
             let less = l.halved(on, &used).filter(|less| {
-                n == at + 1 && used.segments > 6 && (used.inline_bytes > 2 * g.header_unit(less) || on != Refusal::Inline)
+                // A list that does not even hold one header is refused, not planned.
+                let holds = !matches!(less.header_way(), Some(HeaderWay::Embedded))
+                    || less.list_bytes >= 1024;
+                n == at + 1 && holds && used.segments > 6 && (used.inline_bytes > 2 * g.header_unit(less) || on != Refusal::Inline)
             });
             match less {
                 Some(less) => {
