@@ -87,6 +87,11 @@ impl Caps {
             HeaderWay::Inline => floor(segment, inline_unit.max(4)),
             HeaderWay::Embedded => floor(segment.min(MAX_EMBEDDED), inline_unit.max(4)),
         };
+        // The last segment of a command writes its residue as well.
+        let segment = match limits.segment_bytes {
+            n if n >= 2 * t => segment - t,
+            _ => segment,
+        };
         let per_extent = floor(segment.min(MAX_BLOCKS * g.disk_block), data_unit) / g.disk_block;
         Ok(Self {
             tape_block: t,
