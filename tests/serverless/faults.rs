@@ -25,7 +25,7 @@ const PASSING: &[&str] = &[
 /// Faults that end the backup.
 const ENDING: &[&str] = &[
     "fail=segment:1@0:tape",
-    "fail=segment:1@40000:tape*9",
+    "fail=segment:1@20000:tape*9",
     "fail=command:1/segment:1@0:destination",
     "fail=segment:1@0:reserved*9",
     "fail=segment:1@0:source*99",
