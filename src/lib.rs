@@ -9,7 +9,7 @@
 //! | 3 | [`ops`], [`target`] | whole jobs, one file per verb; the server |
 //! | 2 | [`volume`], [`disk`], [`archive`], [`tape`], [`copy`] | one subject each |
 //! | 1 | [`device`], [`scsi`] on it, [`iscsi`] on that | bytes in and out |
-//! | 0 | [`units`], [`error`], [`observe`] | words that everyone uses |
+//! | 0 | [`units`], [`error`], [`observe`], [`random`] | words that everyone uses |
 
 pub mod archive;
 pub mod cli;
@@ -20,6 +20,7 @@ pub mod error;
 pub mod iscsi;
 pub mod observe;
 pub mod ops;
+pub mod random;
 pub mod scsi;
 pub mod tape;
 pub mod target;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 // The first floor has steps: `scsi` stands on `device`, `iscsi` on `scsi`.
 const FLOORS: [&[&str]; 7] = [
-    &["units", "error", "observe"],
+    &["units", "error", "observe", "random"],
     &["device"],
     &["scsi"],
     &["iscsi"],

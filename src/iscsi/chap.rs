@@ -2,9 +2,12 @@
 //! secret never goes over the wire; it is as safe as it is long.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::random;
 use sha2::Digest as _;
 
 const MOST_BINARY: usize = 1024;
+/// Bytes of the longest challenge.
+const MOST_CHALLENGE: usize = 32;
 
 /// A name and its secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,13 +97,12 @@ pub struct Challenge {
 impl Challenge {
     /// A fresh one.
     pub fn new(algorithm: Algorithm) -> Result<Self> {
-        let mut bytes = vec![0; algorithm.challenge_len()];
-        let mut id = [0];
-        random(&mut bytes)?;
-        random(&mut id)?;
+        let mut bytes = random::bytes::<MOST_CHALLENGE>()?.to_vec();
+        bytes.truncate(algorithm.challenge_len());
+        let [id] = random::bytes()?;
         Ok(Self {
             algorithm,
-            id: id[0],
+            id,
             bytes,
         })
     }
@@ -117,16 +119,6 @@ impl Challenge {
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len()
         && std::hint::black_box(a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y))) == 0
-}
-
-/// Fills with random bytes.
-pub fn random(mut buf: &mut [u8]) -> Result<()> {
-    while !buf.is_empty() {
-        let n = rustix::rand::getrandom(&mut *buf, rustix::rand::GetRandomFlags::empty())
-            .map_err(|e| Error::io("Random bytes are not to be had", e.into()))?;
-        buf = buf.split_at_mut(n.min(buf.len())).1;
-    }
-    Ok(())
 }
 
 /// Bytes as a binary value.

@@ -3,8 +3,7 @@
 use super::connection::Connection;
 use super::login::{Failed, Purpose, login};
 use super::{Options, Url};
-use crate::error::{Error, Result};
-use crate::iscsi::chap::random;
+use crate::error::Result;
 use crate::iscsi::wire::{Counters, lock};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -125,8 +124,7 @@ impl Drop for Session {
 
 /// A session id of the random sort.
 pub fn new_isid() -> Result<[u8; 6]> {
-    let mut id = [0; 6];
-    random(&mut id).map_err(|e| Error::refused("No session id is to be had").caused_by(e))?;
+    let mut id = crate::random::bytes()?;
     id[0] = 0x80;
     Ok(id)
 }

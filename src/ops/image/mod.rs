@@ -242,11 +242,5 @@ fn copy<W: Write>(
 
 /// Random.
 pub(super) fn new_id() -> Result<ArchiveId> {
-    let mut id = [0; 16];
-    let mut at = 0;
-    while at < id.len() {
-        at += rustix::rand::getrandom(&mut id[at..], rustix::rand::GetRandomFlags::empty())
-            .map_err(|e| Error::io("Cannot get random bytes", e.into()))?;
-    }
-    Ok(ArchiveId(id))
+    crate::random::bytes().map(ArchiveId)
 }

@@ -329,8 +329,5 @@ fn sidecar(path: &Path, extension: &str) -> PathBuf {
 
 /// 16 random hexadecimal digits.
 fn new_serial() -> Result<String> {
-    let mut b = [0u8; 8];
-    rustix::rand::getrandom(&mut b, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| Error::io("Cannot get random bytes", e.into()))?;
-    Ok(facts::hex(&b).to_uppercase())
+    Ok(facts::hex(&crate::random::bytes::<8>()?).to_uppercase())
 }
