@@ -82,7 +82,7 @@ fi
 
 if have qemu-img; then
   if ! timeout 30 qemu-img info "$base/0" >said 2>&1; then
-    if grep -qi 'unknown protocol\|no such file' said; then skip "qemu-img has no iscsi driver (qemu-block-extra)"; else try qemu-img info -- qemu-img info "$base/0"; fi
+    if grep -qi 'unknown protocol\|no such file\|unable to load module' said; then skip "qemu-img has no iscsi driver (qemu-block-extra)"; else try qemu-img info -- qemu-img info "$base/0"; fi
   else
     try qemu-img info -- qemu-img info -f raw "$base/0"
     shows 6
