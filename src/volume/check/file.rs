@@ -204,7 +204,7 @@ fn names(
         batch.issues.push(Code::Attributes, Some(n), None, || {
             format!("Found no $FILE_NAME in file {n}")
         });
-    } else if u32::from(view.links()) != all && n >= FIRST_FILE {
+    } else if u32::from(view.links()) != all {
         let at = cx.volume.record_offset(n).map(|o| o + 0x12);
         batch.issues.push(Code::LinkCount, Some(n), at, || {
             format!(
