@@ -105,6 +105,13 @@ impl DiskUnit {
             ))
             .hint("make a sparse file of the wanted size first: truncate -s 10G FILE"));
         }
+        if let Some((lba, n)) = options.bad
+            && (n == 0 || lba.checked_add(n).is_none_or(|end| end > blocks))
+        {
+            return Err(Error::usage(format!(
+                "Found bad={lba}+{n}, expected blocks among the {blocks} that there are"
+            )));
+        }
         Ok(Self {
             backing,
             kept: None,

@@ -390,6 +390,13 @@ fn what_cannot_be_a_disk() {
     };
     assert!(open(odd).contains("power of two"));
     empty.as_file().set_len(4096).unwrap();
+    for bad in [(8, 1), (7, 2), (0, 0), (u64::MAX, 2)] {
+        let odd = DiskOptions {
+            bad: Some(bad),
+            ..DiskOptions::default()
+        };
+        assert!(open(odd).contains("among the 8"), "{bad:?}");
+    }
     let _held = DiskUnit::open(empty.path(), DiskOptions::default()).unwrap();
     assert!(open(DiskOptions::default()).contains("Somebody else"));
     assert!(DiskUnit::open(empty.path().parent().unwrap(), DiskOptions::default()).is_err());
