@@ -6,7 +6,8 @@
 #
 # Parts: tape (mt, tar), disk (mkntfs, ntfs3, sg_copy_results, sg_xcopy), serverless (ntbak
 # backs up and restores over /dev/sgN), lio (ntbak asks the kernel's copy manager),
-# changer (mtx). All of them when none is named.
+# changer (mtx), port (a copy manager that knows units by port and number only, asked by
+# SG_IO). All of them when none is named.
 #
 # COMMAND runs a script as root in a guest and ends with its status:
 #   COMMAND SCRIPT --share DIR -- ARGUMENT...
@@ -29,7 +30,7 @@ if [[ -z ${NTBAK:-} ]]; then
   NTBAK=target/debug/ntbak
 fi
 parts=("$@")
-[[ $# -gt 0 ]] || parts=(tape disk serverless lio changer)
+[[ $# -gt 0 ]] || parts=(tape disk serverless lio changer port)
 
 work=$(mktemp -d)
 server=
@@ -55,8 +56,10 @@ for part in "${parts[@]}"; do
   # disk 0, disk 1, tape 2, changer 3; its part begins with an empty drive
   tape=t=$work/t.tap,size=512M
   [[ $part != changer ]] || tape=t
+  profile=full-ntbak
+  [[ $part != port ]] || profile=xp-dbe
   "$NTBAK" target --listen 127.0.0.1:0 --disk a="$work/a.img" --disk b="$work/b.img" \
-    --tape "$tape" --changer c="$work/cartridges",slots=4,size=64M \
+    --tape "$tape" --changer c="$work/cartridges",slots=4,size=64M --profile $profile \
     >"$work/urls" 2>"$work/log" &
   server=$!
   for _ in $(seq 100); do
@@ -70,6 +73,7 @@ for part in "${parts[@]}"; do
     disk) units=(0 1) ;;
     serverless) units=(0 1 2) ;;
     changer) units=(2 3) ;;
+    port) units=(0 2) ;;
     *) units=() ;;
   esac
   echo "== $part"

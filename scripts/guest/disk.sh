@@ -50,5 +50,24 @@ try write same by the block layer -- blkdiscard --zeroout --offset 1048576 --len
 try capacity -- sg_readcap --16 "$ga"
 for page in sv sn di bl bdc lbpv; do try page $page -- sg_vpd --page=$page "$ga"; done
 try third-party copy page -- sg_vpd --page=0x8f "$ga"
+# the kernel's own calls, which always ask for a registration that survives (APTPL)
+cat >/tmp/pr.py <<'PY'
+import fcntl, os, struct, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+def call(number, *fields):
+    form = "QQII" if len(fields) == 4 else "QII"
+    fcntl.ioctl(fd, 1 << 30 | struct.calcsize(form) << 16 | ord("p") << 8 | number, struct.pack(form, *fields))
+if sys.argv[2] == "take":
+    call(200, 0, 0xabc, 0, 0)  # IOC_PR_REGISTER
+    call(201, 0xabc, 1, 0)     # IOC_PR_RESERVE, write exclusive
+else:
+    call(202, 0xabc, 1, 0)     # IOC_PR_RELEASE
+    call(200, 0xabc, 0, 0, 0)
+PY
+try reserve by the kernel -- python3 /tmp/pr.py "$a" take
 try reservation keys -- sg_persist --in --read-keys "$ga"
+same one key -- 1 "$(grep -c 0xabc /tmp/said)"
+try what reservations can do -- sg_persist --in --report-capabilities "$ga"
+same they survive the end of the target -- 2 "$(grep -cE 'PTPL_[CA]\): 1' /tmp/said)"
+try release by the kernel -- python3 /tmp/pr.py "$a" give
 finish

@@ -6,6 +6,7 @@ use super::exit::Exit;
 use super::hint;
 use super::out::Out;
 use super::progress::{Progress, Status};
+use super::sense;
 use super::style::Style;
 use super::text::safe;
 use crate::error::{Error, Result};
@@ -51,6 +52,8 @@ struct Failure<'a> {
     offset: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sense: Option<String>,
     hint: String,
     exit_code: u8,
 }
@@ -144,6 +147,7 @@ impl Console {
     /// Tells an error that ends the run.
     pub fn error(&self, e: &Error) {
         let hint = hint::of(e);
+        let sense = sense::of(e).filter(|_| self.verbose > 0);
         if self.json {
             let cause = std::error::Error::source(e).map(ToString::to_string);
             self.tell(
@@ -153,6 +157,7 @@ impl Console {
                     subject: e.subject(),
                     offset: e.offset(),
                     cause,
+                    sense: sense.clone(),
                     hint: hint.clone(),
                     exit_code: Exit::of(e.kind()).code(),
                 },
@@ -161,8 +166,9 @@ impl Console {
                 return;
             }
         }
+        let sense = sense.map_or(String::new(), |s| format!("sense data: {s}\n"));
         let text = format!(
-            "{} {}\n{} {}",
+            "{} {}\n{sense}{} {}",
             self.style.error(),
             safe(&e.to_string()),
             self.style.hint(),

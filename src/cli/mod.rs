@@ -4,7 +4,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `args` | the command line |
-//! | `console`, `out`, `progress`, `style`, `text`, `hint` | how anything is said |
+//! | `console`, `out`, `progress`, `style`, `text`, `hint`, `sense` | how anything is said |
 //! | `exit` | exit codes |
 //! | `signals` | what stops a run |
 //! | `view`, `tapes`, `values` | arguments that several verbs have |
@@ -32,6 +32,7 @@ mod probe;
 mod progress;
 mod restore;
 mod restore_tape;
+mod sense;
 mod signals;
 mod style;
 mod tape;

@@ -7,6 +7,7 @@ use crate::iscsi::Traffic;
 use crate::iscsi::chap::Credentials;
 use crate::iscsi::negotiate::Wish;
 use crate::iscsi::wire::{Counters, lock};
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -159,9 +160,14 @@ pub struct Server {
 impl Server {
     /// Begins to listen.
     pub fn start(config: ServerConfig, units: Arc<dyn Units>) -> Result<Self> {
-        let failed = |e| {
-            Error::io(format!("Cannot listen on {}", config.listen), e)
-                .hint("another program may have the port; --listen takes another one")
+        let failed = |e: io::Error| match e.kind() {
+            // What is no address at all.
+            io::ErrorKind::InvalidInput => Error::usage(format!(
+                "Found {:?}, expected an address and a port such as 127.0.0.1:3260",
+                config.listen
+            )),
+            _ => Error::io(format!("Cannot listen on {}", config.listen), e)
+                .hint("another program may have the port; --listen takes another one"),
         };
         let listener = TcpListener::bind(&config.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;

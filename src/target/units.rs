@@ -40,15 +40,9 @@ impl UnitSet {
             .iter()
             .zip(0..)
             .map(|((name, device), lun)| {
-                Arc::new(Unit::new(
-                    lun,
-                    target,
-                    name,
-                    device.clone(),
-                    third_party.clone(),
-                ))
+                Unit::new(lun, target, name, device.clone(), third_party.clone()).map(Arc::new)
             })
-            .collect();
+            .collect::<Result<_>>()?;
         Ok(Self { units, third_party })
     }
 

@@ -108,6 +108,8 @@ fn what_cannot_be_served_is_refused() {
         (2, &["--disk", "a=a.img,ro", "--disk", "a=a.img,ro"]),
         (2, &["--disk", "a=a.img", "--name", "Disk"]),
         (2, &["--disk", "a=a.img", "--chap", "user:short"]),
+        (2, &["--disk", "a=a.img,bad=9999999+1"]),
+        (2, &["--disk", "a=a.img", "--listen", "127.0.0.1:iscsi"]),
         (5, &["--disk", "a=a.img", "--disk", "b=a.img"]),
         (1, &["--disk", "a=missing.img"]),
         (1, &["--disk", "a=a.img", "--listen", "192.0.2.1:0"]),

@@ -320,6 +320,27 @@ fn an_empty_label_stays_and_a_backup_is_not_touched() {
     probe(&units, TEST, &Silent).unwrap();
     assert_eq!(san.lock().unwrap().tape().objects, empty);
 
+    // What somebody else wrote behind an empty label is not ours either.
+    let block = |n| Object::Block(vec![1; n]);
+    for behind in [
+        vec![Object::Mark, block(512)],
+        vec![block(LABEL_BYTES)],
+        vec![block(7), Object::Mark],
+        vec![Object::Mark, Object::Mark],
+    ] {
+        let held = [vec![label(None)], behind].concat();
+        san.lock().unwrap().tape().objects = held.clone();
+        let e = probe(&units, TEST, &Silent).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Refused);
+        assert_eq!(san.lock().unwrap().tape().objects, held);
+        let yes = ProbeOptions {
+            overwrite: true,
+            ..TEST
+        };
+        probe(&units, yes, &Silent).unwrap();
+        assert_eq!(san.lock().unwrap().tape().objects, empty);
+    }
+
     let part = SetPart {
         set: Id([1; 16]),
         sequence: 1,

@@ -296,17 +296,20 @@ impl Drive {
     /// label. Anything else is refused unless it may be lost.
     fn prepare(&self, overwrite: bool) -> Result<Place> {
         self.plain("REWIND", [op::REWIND, 0, 0, 0, 0, 0])?;
-        let held = match self.first()? {
+        let (object, held) = match self.first()? {
             First::Nothing => return Ok(Place { object: 0 }),
             First::Block(b) => match Label::decode(&b) {
-                Ok(Some(l)) if l.part.is_none() => return Ok(Place { object: 1 }),
-                Ok(Some(_)) => "a backup",
-                _ => "something else",
+                Ok(Some(l)) if l.part.is_none() => match self.nothing_behind()? {
+                    true => return Ok(Place { object: 1 }),
+                    false => (1, "something else behind its label"),
+                },
+                Ok(Some(_)) => (0, "a backup"),
+                _ => (0, "something else"),
             },
-            First::Other => "something else",
+            First::Other => (0, "something else"),
         };
         match overwrite {
-            true => Ok(Place { object: 0 }),
+            true => Ok(Place { object }),
             false => Err(Error::refused(format!("The cartridge holds {held}"))
                 .of(self.0.name())
                 .hint("use a blank cartridge or an empty labelled one, or --yes to lose what is on this one")),
@@ -355,6 +358,22 @@ impl Drive {
             Some(s) if s.is_filemark() => Ok(None),
             _ => Err(self.0.failed("READ", &done)),
         }
+    }
+
+    /// True when nothing but a filemark stands behind the label that was read.
+    fn nothing_behind(&self) -> Result<bool> {
+        let mut buf = vec![0; LABEL_BYTES];
+        for may_be_mark in [true, false] {
+            let done = self.read_command(&mut buf)?;
+            match &done.sense {
+                Some(s) if s.is_end_of_data() || s.key == crate::scsi::SenseKey::BlankCheck => {
+                    return Ok(true);
+                }
+                Some(s) if s.is_filemark() && may_be_mark => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 
     /// What a cartridge begins with.

@@ -106,20 +106,18 @@ pub(super) fn save(path: &Path, runs: &Runs) -> Result<()> {
     replace(path, &encode(runs))
 }
 
-/// Removes the index, before something it speaks of is changed.
-pub(super) fn remove(path: &Path) -> Result<()> {
+/// Removes a small file for good; an index before something it speaks of is
+/// changed.
+pub(crate) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Ok(()) => sync_folder(path),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => {
-            Err(Error::io("Cannot remove the index of a cartridge", e)
-                .of(path.display().to_string()))
-        }
+        Err(e) => Err(Error::io("Cannot remove the file", e).of(path.display().to_string())),
     }
 }
 
 /// Replaces a small file as a whole: temporary name, then rename.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let fail = |e| Error::io("Cannot write the file", e).of(path.display().to_string());

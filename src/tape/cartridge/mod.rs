@@ -18,6 +18,7 @@ mod damage;
 mod tests;
 
 pub use facts::{Attribute, DEFAULT_CAPACITY, Facts};
+pub(crate) use index::{remove, replace};
 pub use motion::Moved;
 pub use read::{Got, Stretch};
 pub use word::{MAX_BLOCK, Object};

@@ -107,7 +107,8 @@ impl Runs {
         if object == Object::Filemark && self.marks() + count > MAX_FILEMARKS {
             return Err(Error::damaged(format!(
                 "More than {MAX_FILEMARKS} filemarks, which no cartridge has"
-            )));
+            ))
+            .hint("the file is not a tape image in SIMH form: zeros are filemarks there"));
         }
         if let Some(last) = self.0.last_mut()
             && last.object == object

@@ -8,6 +8,7 @@ use crate::scsi::Sense;
 use crate::target::copy::{CopyDisk, CopyTape};
 use crate::target::lun::{Nexus, Reply, Request};
 use std::any::Any;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A disk, a tape drive or a medium changer behind a [`Unit`]. The unit answers
@@ -98,6 +99,12 @@ pub trait Device: Any + Send + Sync {
 
     /// For the copy manager, when it is a tape.
     fn copy_tape(&self) -> Option<&dyn CopyTape> {
+        None
+    }
+
+    /// Where persistent reservations are kept that have to survive the end of the
+    /// target. None: that is not offered.
+    fn reservation_file(&self) -> Option<&Path> {
         None
     }
 

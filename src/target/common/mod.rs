@@ -7,6 +7,7 @@ mod attention;
 mod cdb;
 mod command;
 mod device;
+mod durable;
 mod identity;
 mod inquiry;
 mod log;

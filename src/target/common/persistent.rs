@@ -5,7 +5,7 @@ use super::cdb::{be, put};
 use super::identity::name_string;
 use super::refusal::{Answer, Refusal, invalid_field, invalid_parameter, list_length};
 use super::reservation::{Held, Kind, News, Port, Reservations};
-use super::{Access, Cdb, Unit, lock};
+use super::{Access, Cdb, Unit, durable, lock};
 use crate::scsi::{SenseKey, Status};
 use crate::target::lun::{Reply, Request};
 
@@ -54,7 +54,7 @@ pub fn persistent_in(unit: &Unit, cdb: &Cdb, request: &Request<'_>) -> Answer {
     let data = match cdb.service_action() {
         0x00 => listed(&r, keys(&r)),
         0x01 => listed(&r, reservation(&r)),
-        0x02 => capabilities(),
+        0x02 => capabilities(unit, &r),
         0x03 => listed(&r, full_status(&r)),
         _ => return Err(invalid_field(1)),
     };
@@ -92,9 +92,11 @@ fn reservation(r: &Reservations) -> Vec<u8> {
     v
 }
 
-fn capabilities() -> Vec<u8> {
-    // ATP_C; type mask valid; all six types.
-    vec![0, 8, 0x04, 0x80, 0xea, 0x01, 0, 0]
+fn capabilities(unit: &Unit, r: &Reservations) -> Vec<u8> {
+    let kept = unit.device().reservation_file().is_some();
+    // ATP_C, PTPL_C; type mask valid, PTPL_A; all six types.
+    let (can, does) = (0x04 | u8::from(kept), 0x80 | u8::from(r.durable));
+    vec![0, 8, can, does, 0xea, 0x01, 0, 0]
 }
 
 fn full_status(r: &Reservations) -> Vec<u8> {
@@ -130,8 +132,12 @@ pub fn persistent_out(unit: &Unit, cdb: &Cdb, request: &Request<'_>) -> Answer {
     }
     let list = request.data_out;
     let (key, new_key, flags) = (be(list, 0, 8), be(list, 8, 8), be(list, 20, 1));
-    // SPEC_I_PT and APTPL are not offered; ALL_TG_PT means the one port.
-    if flags & 0x09 != 0 {
+    // SPEC_I_PT is not offered; ALL_TG_PT means the one port. APTPL counts for
+    // registrations only.
+    let registers = matches!(action, 0x00 | 0x06);
+    let lasts = registers && flags & 0x01 != 0;
+    let file = unit.device().reservation_file();
+    if flags & 0x08 != 0 || (lasts && file.is_none()) {
         return Err(invalid_parameter(20));
     }
     let order = Order {
@@ -144,6 +150,7 @@ pub fn persistent_out(unit: &Unit, cdb: &Cdb, request: &Request<'_>) -> Answer {
     if r.legacy.is_some() {
         return Err(conflict());
     }
+    let before = file.filter(|_| lasts || r.durable).map(|f| (f, r.clone()));
     let news = match action {
         0x00 => order.register(&mut r, false),
         0x06 => order.register(&mut r, true),
@@ -153,6 +160,16 @@ pub fn persistent_out(unit: &Unit, cdb: &Cdb, request: &Request<'_>) -> Answer {
         0x03 => Ok(r.clear(&order.port)),
         _ => order.preempt(&mut r),
     }?;
+    if registers {
+        r.durable = lasts;
+    }
+    if let Some((file, before)) = before
+        && durable::save(file, &r).is_err()
+    {
+        // Nothing is said to last that does not.
+        *r = before;
+        return Err(Refusal::sense(SenseKey::HardwareError, 0x44, 0x00));
+    }
     drop(r);
     for (port, code) in &news {
         if action == 0x05 && *code == super::attention::REGISTRATIONS_PREEMPTED {

@@ -99,7 +99,7 @@ pub const MOST_REGISTRATIONS: usize = 256;
 pub type News = Vec<(Port, Code)>;
 
 /// All reservations of a unit.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Reservations {
     /// Holder by RESERVE.
     pub legacy: Option<Nexus>,
@@ -109,6 +109,8 @@ pub struct Reservations {
     pub registered: Vec<Registration>,
     /// The persistent reservation.
     pub held: Option<Held>,
+    /// APTPL of the last registration: they survive the end of the target.
+    pub durable: bool,
 }
 
 impl Reservations {

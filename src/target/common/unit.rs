@@ -6,7 +6,10 @@ use super::device::{Device, ThirdPartyCopy};
 use super::log::Statistics;
 use super::refusal::{Answer, Refusal, invalid_field, reply};
 use super::reservation::{Port, Reservations};
-use super::{Access, Attentions, Cdb, Identity, inquiry, lock, log, mode, opcodes, persistent};
+use super::{
+    Access, Attentions, Cdb, Identity, durable, inquiry, lock, log, mode, opcodes, persistent,
+};
+use crate::error::Result;
 use crate::scsi::{SenseKey, Status, op};
 use crate::target::lun::{Nexus, Reply, Request};
 use std::any::Any;
@@ -90,28 +93,33 @@ const PR_OUT: [[u8; 10]; 7] = {
 };
 
 impl Unit {
-    /// A unit with a name that is its own within the target.
+    /// A unit with a name that is its own within the target, and with the
+    /// reservations that were to survive.
     pub fn new(
         lun: u16,
         target: &str,
         name: &str,
         device: Arc<dyn Device>,
         third_party: Option<Arc<dyn ThirdPartyCopy>>,
-    ) -> Self {
+    ) -> Result<Self> {
         let attentions = Arc::new(Attentions::default());
         device.installed(&attentions);
-        Self {
+        let reservations = match device.reservation_file() {
+            Some(path) => durable::load(path)?,
+            None => Reservations::default(),
+        };
+        Ok(Self {
             lun,
             identity: Identity::new(target, name),
             device,
             third_party,
             statistics: Statistics::default(),
             attentions,
-            reservations: Mutex::default(),
+            reservations: Mutex::new(reservations),
             control: AtomicU8::new(0),
             resets: AtomicU64::new(0),
             aborts: Mutex::default(),
-        }
+        })
     }
 
     /// Its number.

@@ -23,6 +23,10 @@ pub trait CopyDisk: Send + Sync {
 /// A tape that can be copied from and to. Each method is one or more commands
 /// of a tape drive, with their sense data and the position they leave.
 pub trait CopyTape: Send + Sync {
+    /// True when commands with FIXED move blocks of this length: the host has set
+    /// it by MODE SELECT, which a copy manager does not send.
+    fn takes_fixed(&self, block: u32) -> bool;
+
     /// Reads blocks of exactly this length, at least one and as many as `buf`
     /// holds and follow each other here; gives their number. When the first is
     /// something else, fails as READ without SILI does.

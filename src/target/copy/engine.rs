@@ -10,7 +10,7 @@ use super::reader::{Part, Reader};
 use super::resolve::{Found, Resolved};
 use super::rope::{Buffer, Piece, Pool, Rope};
 use super::tape::{Ahead, Pending};
-use crate::copy::parse::{Body, List, Segment};
+use crate::copy::parse::{Body, List, Parameters, Segment};
 use crate::copy::residue::End;
 use crate::scsi::{Failure, SenseKey, Status};
 use crate::target::common::Access;
@@ -190,11 +190,14 @@ impl<'a> Engine<'a> {
     /// Reservations and write protection stop the copy manager as they stop who
     /// sent the copy.
     fn allowed(&mut self, k: usize, step: &Step, segment: &Segment) -> Result<(), Stop> {
-        if matches!(segment.body, Body::RegisterKey { .. } | Body::Verify { .. }) {
-            return Ok(());
-        }
+        let from = match segment.body {
+            Body::RegisterKey { .. } | Body::Verify { ready: false } => return Ok(()),
+            // As TEST UNIT READY.
+            Body::Verify { .. } => Access::Status,
+            _ => Access::Read,
+        };
         if let Some(u) = self.unit(step.source)
-            && let Err(r) = u.0.may(self.nexus, Access::Read)
+            && let Err(r) = u.0.may(self.nexus, from)
         {
             return Err(Failed::source(k, refused(r)));
         }
@@ -209,7 +212,29 @@ impl<'a> Engine<'a> {
                 return Err(Failed::destination(k, refused(r)));
             }
         }
+        if step.effects.read > 0 && !self.takes(step.source) {
+            let f = check(SenseKey::IllegalRequest, 0x24, 0x00);
+            return Err(Failed::source(k, f));
+        }
+        if step.out() > 0 && !self.takes(step.destination) {
+            let f = check(SenseKey::IllegalRequest, 0x24, 0x00);
+            return Err(Failed::destination(k, f));
+        }
         Ok(())
+    }
+
+    /// False for a tape that would refuse the commands because of FIXED.
+    fn takes(&self, id: Option<usize>) -> bool {
+        let tape = self.unit(id).and_then(|u| u.tape());
+        match (tape, id.and_then(|id| self.list.cscds.get(id))) {
+            (Some(tape), Some(cscd)) => match cscd.parameters {
+                Parameters::Stream {
+                    fixed: Some(block), ..
+                } => tape.takes_fixed(block),
+                _ => true,
+            },
+            _ => true,
+        }
     }
 
     fn fault_at_once(&self, k: usize, step: &Step) -> Result<(), Stop> {

@@ -70,6 +70,10 @@ fn ended(done: Done) -> Result<(), Box<Failure>> {
 }
 
 impl CopyTape for TapeDrive {
+    fn takes_fixed(&self, block: u32) -> bool {
+        self.block_length() == block
+    }
+
     fn read(&self, block: u32, buf: &mut [u8]) -> Result<usize, Box<Failure>> {
         let done = self.read_blocks(block, buf);
         match (usize::try_from(done.count).unwrap_or(0), done.sense) {

@@ -18,6 +18,7 @@ pub struct Backing {
     len: u64,
     /// Unit in which holes are made, in bytes.
     grain: u64,
+    regular: bool,
     writable: bool,
 }
 
@@ -69,6 +70,7 @@ impl Backing {
                 true => grain.clamp(512, 65536),
                 false => 4096,
             },
+            regular: kind.is_file(),
             writable,
         })
     }
@@ -86,6 +88,11 @@ impl Backing {
     /// Unit of allocation in bytes.
     pub fn grain(&self) -> u64 {
         self.grain
+    }
+
+    /// True for a regular file.
+    pub fn is_file(&self) -> bool {
+        self.regular
     }
 
     /// False when it was opened read-only.

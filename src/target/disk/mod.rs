@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::scsi::{Sense, SenseKey};
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -53,6 +53,8 @@ impl Default for DiskOptions {
 /// A disk.
 pub struct DiskUnit {
     backing: Backing,
+    /// Where reservations that survive are kept.
+    kept: Option<PathBuf>,
     block_size: u32,
     /// Logical blocks per physical block, as a power of two.
     exponent: u8,
@@ -71,7 +73,14 @@ impl DiskUnit {
     /// Over a file or block device.
     pub fn open(path: &Path, options: DiskOptions) -> Result<Self> {
         let backing = Backing::open(path, !options.read_only)?;
-        Self::new(backing, options).map_err(|e| e.of(path.display().to_string()))
+        let mut disk = Self::new(backing, options).map_err(|e| e.of(path.display().to_string()))?;
+        // The file is ours alone when it is writable, so nobody else keeps his there.
+        if disk.backing.writable() && disk.backing.is_file() {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".pr.json");
+            disk.kept = Some(name.into());
+        }
+        Ok(disk)
     }
 
     fn new(backing: Backing, options: DiskOptions) -> Result<Self> {
@@ -96,8 +105,16 @@ impl DiskUnit {
             ))
             .hint("make a sparse file of the wanted size first: truncate -s 10G FILE"));
         }
+        if let Some((lba, n)) = options.bad
+            && (n == 0 || lba.checked_add(n).is_none_or(|end| end > blocks))
+        {
+            return Err(Error::usage(format!(
+                "Found bad={lba}+{n}, expected blocks among the {blocks} that there are"
+            )));
+        }
         Ok(Self {
             backing,
+            kept: None,
             block_size,
             exponent: ratio.trailing_zeros() as u8,
             blocks,
@@ -300,6 +317,10 @@ impl Device for DiskUnit {
             Some(d) if !pages::same_descriptor(self, d) => Err(invalid_parameter(4)),
             _ => Ok(()),
         }
+    }
+
+    fn reservation_file(&self) -> Option<&Path> {
+        self.kept.as_deref()
     }
 
     fn reset(&self) {

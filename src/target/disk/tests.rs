@@ -18,10 +18,14 @@ impl Bench {
     fn new(len: u64, options: DiskOptions) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(len).unwrap();
-        let disk = DiskUnit::open(file.path(), options).unwrap();
+        Self::over(file, options).unwrap()
+    }
+
+    fn over(file: tempfile::NamedTempFile, options: DiskOptions) -> Result<Self> {
+        let disk = DiskUnit::open(file.path(), options)?;
         let devices: Vec<(String, Arc<dyn Device>)> = vec![("d".into(), Arc::new(disk))];
-        Self {
-            set: UnitSet::new("iqn.example:t", devices, None).unwrap(),
+        Ok(Self {
+            set: UnitSet::new("iqn.example:t", devices, None)?,
             nexus: Nexus {
                 initiator: "iqn.example:i".into(),
                 isid: [0; 6],
@@ -29,11 +33,38 @@ impl Bench {
             },
             size: options.block_size as usize,
             _file: file,
-        }
+        })
+    }
+
+    /// The target ended and was started again.
+    fn again(self, options: DiskOptions) -> Self {
+        self.try_again(options).unwrap()
+    }
+
+    fn try_again(self, options: DiskOptions) -> Result<Self> {
+        drop(self.set);
+        Self::over(self._file, options)
     }
 
     fn mib() -> Self {
         Self::new(1 << 20, DiskOptions::default())
+    }
+
+    /// From another initiator, or for 0 from this one.
+    fn send_as(&self, by: u8, cdb: &[u8], out: &[u8]) -> Reply {
+        let mut nexus = self.nexus.clone();
+        nexus.isid[5] = by;
+        self.set.execute(
+            encode_lun(0),
+            &Request {
+                nexus: &nexus,
+                cdb,
+                data_out: out,
+                expected_out: out.len(),
+                expected_in: 0,
+                cancel: &AtomicBool::new(false),
+            },
+        )
     }
 
     fn send(&self, cdb: &[u8], out: &[u8], take: usize) -> Reply {
@@ -359,6 +390,13 @@ fn what_cannot_be_a_disk() {
     };
     assert!(open(odd).contains("power of two"));
     empty.as_file().set_len(4096).unwrap();
+    for bad in [(8, 1), (7, 2), (0, 0), (u64::MAX, 2)] {
+        let odd = DiskOptions {
+            bad: Some(bad),
+            ..DiskOptions::default()
+        };
+        assert!(open(odd).contains("among the 8"), "{bad:?}");
+    }
     let _held = DiskUnit::open(empty.path(), DiskOptions::default()).unwrap();
     assert!(open(DiskOptions::default()).contains("Somebody else"));
     assert!(DiskUnit::open(empty.path().parent().unwrap(), DiskOptions::default()).is_err());
@@ -393,4 +431,81 @@ mod hostile {
     }
 
     const COUNT: usize = commands::COMMANDS.len();
+}
+
+/// PERSISTENT RESERVE OUT from the bench's initiator, or another one.
+fn reserve_out(b: &Bench, by: u8, action: u8, kind: u8, keys: (u64, u64), flags: u8) -> Reply {
+    let mut list = [0; 24];
+    put(&mut list, 0, 8, keys.0);
+    put(&mut list, 8, 8, keys.1);
+    put(&mut list, 20, 1, flags.into());
+    b.send_as(by, &[0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0], &list)
+}
+
+fn may_write(b: &Bench, by: u8) -> bool {
+    let r = b.send_as(by, &c16(0x8a, 0, 0, 1), &[7; 512]);
+    match r.status {
+        Status::Good => true,
+        Status::ReservationConflict => false,
+        _ => panic!("{:?}", r.sense),
+    }
+}
+
+#[test]
+fn reservations_survive_when_asked_to() {
+    let capabilities = |b: &Bench| b.good(&[0x5e, 2, 0, 0, 0, 0, 0, 0, 8, 0], &[]).data_in;
+    let mut b = Bench::mib();
+    let kept = std::path::PathBuf::from(format!("{}.pr.json", b._file.path().display()));
+    assert_eq!(capabilities(&b)[2..4], [0x05, 0x80]);
+
+    // Without APTPL nothing is written down, and nothing is left.
+    assert_eq!(reserve_out(&b, 0, 0, 0, (0, 1), 0).status, Status::Good);
+    assert_eq!(reserve_out(&b, 0, 1, 1, (1, 0), 0).status, Status::Good);
+    assert!(!may_write(&b, 1) && !kept.exists());
+    b = b.again(DiskOptions::default());
+    assert!(may_write(&b, 1));
+
+    // With it the reservation is there again; it is that of the port, whatever
+    // its session is.
+    assert_eq!(reserve_out(&b, 0, 0, 0, (0, 1), 1).status, Status::Good);
+    assert_eq!(reserve_out(&b, 0, 1, 1, (1, 0), 0).status, Status::Good);
+    assert_eq!(capabilities(&b)[2..4], [0x05, 0x81]);
+    b = b.again(DiskOptions::default());
+    b.nexus.tsih = 9;
+    assert_eq!(capabilities(&b)[2..4], [0x05, 0x81]);
+    assert!(may_write(&b, 0) && !may_write(&b, 1));
+
+    // What cannot be written down has not happened.
+    std::fs::remove_file(&kept).unwrap();
+    std::fs::create_dir(&kept).unwrap();
+    let r = reserve_out(&b, 0, 2, 1, (1, 0), 0);
+    assert_eq!(r.sense.unwrap().code(), 0x4400);
+    assert!(!may_write(&b, 1));
+    std::fs::remove_dir(&kept).unwrap();
+
+    // Given up, and given up for good.
+    assert_eq!(reserve_out(&b, 0, 2, 1, (1, 0), 0).status, Status::Good);
+    assert!(kept.exists());
+    assert_eq!(reserve_out(&b, 0, 0, 0, (1, 2), 0).status, Status::Good);
+    assert!(!kept.exists());
+    assert_eq!(capabilities(&b)[2..4], [0x05, 0x80]);
+
+    // A file that is no such file is told, not passed over.
+    std::fs::write(&kept, b"{}").unwrap();
+    let e = b.try_again(DiskOptions::default()).err().unwrap();
+    assert!(e.to_string().contains("persistent reservations"), "{e}");
+    std::fs::remove_file(&kept).unwrap();
+}
+
+#[test]
+fn a_read_only_disk_keeps_no_reservations() {
+    let read_only = DiskOptions {
+        read_only: true,
+        ..DiskOptions::default()
+    };
+    let b = Bench::new(1 << 20, read_only);
+    let r = reserve_out(&b, 0, 0, 0, (0, 1), 1);
+    assert_eq!(r.sense.unwrap().code(), 0x2600);
+    let r = b.good(&[0x5e, 2, 0, 0, 0, 0, 0, 0, 8, 0], &[]);
+    assert_eq!(r.data_in[2..4], [0x04, 0x80]);
 }

@@ -51,6 +51,11 @@ pub struct TapePosition {
 }
 
 impl TapeDrive {
+    /// Bytes of the blocks that commands with FIXED move; 0 when there are none.
+    pub fn block_length(&self) -> u32 {
+        self.state().block_length
+    }
+
     /// Writes blocks of `len` bytes as so many WRITE commands in variable mode, the
     /// first that ends with CHECK CONDITION being the last. `data` is a whole
     /// number of blocks, wherever one slice ends.

@@ -138,3 +138,40 @@ fn early_warning_ends_a_copy_behind_its_block() {
     assert!(object > 0 && object <= 32, "{object}");
     assert_eq!(s.information, Some(i64::from((48 - object) * T)));
 }
+
+#[test]
+fn fixed_blocks_are_those_that_the_host_has_set() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path(), 1 << 20);
+    let f = Files::new(dir.path(), 8 << 20);
+    let mut tape = f.cscd(1, true);
+    tape[28] |= 1; // FIXED
+    tape[30] = 2; // blocks of 512
+    let cscds = [f.cscd(0, false), tape, f.cscd(2, false)];
+    let run = |segments: &[Vec<u8>]| {
+        let l = list(1, 0, &cscds, segments, &[]);
+        f.send(0, &copy_cdb(l.len()), &l)
+    };
+    let there = [stream(0, false, 0, 1, 4, 8, 0)];
+    let back = [motion(0x12, 1, 0), stream(1, false, 1, 2, 4, 8, 0)];
+    let refused = |r: Reply, source: bool| {
+        let s = r.sense.unwrap();
+        let told = if source { s.source } else { s.destination };
+        assert_eq!(Sense::decode(&told.unwrap().sense).unwrap().code(), 0x2400);
+    };
+    // WRITE(6) with FIXED is refused while the drive has variable blocks.
+    refused(run(&there), false);
+    let select = |length: u8| {
+        let mode = [0, 0, 0x10, 8, 0, 0, 0, 0, 0, 0, length, 0];
+        let r = f.send(1, &[0x15, 0x10, 0, 0, 12, 0], &mode);
+        assert_eq!(r.status, Status::Good);
+    };
+    select(2);
+    assert_eq!(run(&there).status, Status::Good);
+    assert_eq!(run(&back).status, Status::Good);
+    select(4);
+    refused(run(&back), true);
+    f.set.flush().unwrap();
+    let to = std::fs::read(dir.path().join("to")).unwrap();
+    assert!(to[..4096] == pattern(1 << 20, 3)[..4096] && to[4096..].iter().all(|b| *b == 0));
+}

@@ -89,6 +89,10 @@ impl CopyDisk for Memory {
 }
 
 impl CopyTape for Memory {
+    fn takes_fixed(&self, _: u32) -> bool {
+        true
+    }
+
     fn read(&self, block: u32, buf: &mut [u8]) -> Result<usize, Box<Failure>> {
         let mut tape = self.tape.as_ref().unwrap().lock().unwrap();
         let mut n = 0;

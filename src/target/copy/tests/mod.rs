@@ -256,6 +256,13 @@ fn what_stands_in_the_way_of_a_unit() {
     };
     assert_eq!(b.copy(&n, &verify(0)).status, Status::Good);
     assert_eq!(sense(&b.copy(&n, &verify(1))).code(), 0x0d01);
+    // Asked by TEST UNIT READY, a reserved unit is one that cannot be used.
+    b.devices[2].slow.store(0, Ordering::Relaxed);
+    b.send(&other, 2, &[0x16, 0, 0, 0, 0, 0], &[]);
+    assert_eq!(b.copy(&n, &verify(0)).status, Status::Good);
+    let r = b.copy(&n, &verify(1));
+    let f = sense(&r).source.clone().unwrap();
+    assert_eq!(f.status, Status::ReservationConflict.code());
 }
 
 #[test]
