@@ -136,7 +136,7 @@ impl Shelf {
 
     /// The set of the cartridge that is in the drive, from its own label.
     fn look(&mut self) {
-        let e = self.run(&["tape", "scan", self.lab.tape(), "--json"], false);
+        let e = self.lab.run(&["tape", "scan", self.lab.tape(), "--json"]);
         let id = e.said();
         let at = id.find("\"set\":\"").map(|i| i + 7);
         self.set = at.and_then(|i| Some(id.get(i..i + 32)?.to_owned()));

@@ -21,18 +21,17 @@ pub fn is_bare(h: &Header) -> bool {
 /// no use. `lost` counts from the first byte of the payload.
 pub fn split(h: &Header, stored: &[u8], lost: &[ByteRange]) -> (Damage, Option<(Header, Vec<u8>)>) {
     let bytes: u64 = lost.iter().map(ByteRange::len).sum();
-    let what = |rest: &str| {
-        format!(
-            "{bytes} bytes of a {} record cannot be read{rest}",
-            h.kind.name()
-        )
-    };
+    let what = |rest: &str| format!("{bytes} bytes cannot be read{rest}");
     if !is_bare(h) || stored.len() as u64 != h.stored_len {
         return (*damage(h, what(""), true), None);
     }
     let unit = u64::from(h.unit);
     let base = h.position.saturating_mul(u64::from(h.cell)) * unit;
-    let mut d = *damage(h, what("; the others are not compared with a digest"), true);
+    let mut d = *damage(
+        h,
+        what(", the others have no digest to be compared with"),
+        true,
+    );
     d.ranges.clear();
     let (mut runs, mut raw) = (Vec::new(), Vec::new());
     let mut at = 0;
