@@ -3,7 +3,8 @@
 #
 #   scripts/test-serverless.sh [FILTER]
 #
-# Every public volume through every copy manager, more faults at more places, and a volume
+# Every public volume through every copy manager, the whole matrix of faults (tests/serverless/matrix.rs)
+# at more places, kill -9 at more random points (NTBAK_POINTS of each kind, NTBAK_SEED for others), and a volume
 # of some GB: NTBAK_VOLUME, or one that scripts/bench makes (needs ntfs-3g; skipped where
 # it is not installed). Fails when anything differs.
 set -euo pipefail

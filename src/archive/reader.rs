@@ -8,9 +8,10 @@ use super::head::{DiskInfo, Head, UNVERIFIED};
 use super::header::{BLOCK, Codec, Header, Kind, MAX_DATA_BYTES, RunKind, Totals};
 use super::index::{Index, MftSpan};
 use super::walk::{Forward, Found, Walker};
-use crate::device::SharedSource;
+use crate::device::{HoledSource, SharedSource};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use unseen::Unseen;
 
@@ -44,6 +45,7 @@ pub struct Archive {
     /// Records that were looked at, with where the data of those stands that
     /// can be read in part.
     unseen: Mutex<HashMap<u32, Option<Arc<Unseen>>>>,
+    unsure: AtomicBool,
 }
 
 impl Archive {
@@ -125,6 +127,7 @@ impl Archive {
             damaged: Mutex::default(),
             read_back: None,
             unseen: Mutex::default(),
+            unsure: AtomicBool::new(false),
         })
     }
 
@@ -346,7 +349,8 @@ fn read_plain(source: &SharedSource, at: u64, kind: Kind, id: [u8; 16]) -> Resul
 /// Head, Disk and index from the records themselves.
 fn rebuild(source: &SharedSource, notes: &mut Vec<String>) -> Result<(Vec<u8>, Vec<u8>, Index)> {
     notes.push("The index is rebuilt from the records".into());
-    let mut walker = Walker::new(Forward::new(source.clone(), 0), 0);
+    let (holed, _) = HoledSource::around(source.clone());
+    let mut walker = Walker::new(Forward::new(holed, 0), 0);
     let (mut head, mut disk) = (None, None);
     let mut copy = None;
     let mut index = Index::default();

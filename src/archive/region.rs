@@ -177,7 +177,15 @@ impl RegionView {
                     let give = |at, part: &mut [u8]| self.archive.read_unseen(&u, at, part);
                     Self::copy_runs(&u.runs, give, from, part, covered)
                 }
-                None => Self::copy(&*self.archive.decode(i)?, from, part, covered),
+                None => match self.archive.decode(i) {
+                    Ok(d) => Self::copy(&d, from, part, covered),
+                    Err(e) if e.kind() == ErrorKind::Unreadable => {
+                        let u = self.archive.without_digest(i).ok_or(e)?;
+                        let give = |at, part: &mut [u8]| self.archive.read_unseen(&u, at, part);
+                        Self::copy_runs(&u.runs, give, from, part, covered)
+                    }
+                    Err(e) => Err(e),
+                },
             };
             done.map_err(|e| e.of(&*self.name))?;
         }

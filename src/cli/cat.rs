@@ -3,7 +3,7 @@
 use super::console::Console;
 use super::exit::{Exit, TABLE};
 use super::ls::{pick, record};
-use super::view::ViewArgs;
+use super::view::{ViewArgs, caution_unsure};
 use crate::error::{Error, Result};
 use crate::observe::Observer;
 use crate::ops::cat::{cat, open, open_record};
@@ -89,6 +89,7 @@ pub fn run(args: &CatArgs, console: &Console) -> Result<Exit> {
         Err(_) if left => return Ok(Exit::Done),
         r => r?,
     }
+    caution_unsure(&view, console);
     if console.json() {
         console.tell("summary", &serde_json::json!({ "bytes": written }));
     }

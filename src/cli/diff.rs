@@ -5,7 +5,7 @@ use super::exit::{Exit, TABLE};
 use super::tapes::TapeOptions;
 use super::text::{bytes, count};
 use super::values;
-use super::view::Opening;
+use super::view::{Opening, caution_unsure};
 use crate::error::{Error, Result};
 use crate::ops::diff::{Aspects, Change, DiffOptions, DiffSummary, Difference, diff};
 use crate::ops::view::{Partition, View};
@@ -88,6 +88,8 @@ pub fn run(args: &DiffArgs, console: &Console) -> Result<Exit> {
         total.unreadable += s.unreadable;
         total.damaged += s.damaged;
     }
+    caution_unsure(&a, console);
+    caution_unsure(&b, console);
     if total.unreadable + total.damaged > 0 {
         console.caution(
             "not-compared",

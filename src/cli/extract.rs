@@ -4,7 +4,7 @@ use super::console::Console;
 use super::exit::{Exit, TABLE};
 use super::ls::{pick, record};
 use super::text::{bytes, count, duration, safe};
-use super::view::ViewArgs;
+use super::view::{ViewArgs, caution_unsure};
 use crate::error::{Error, Result};
 use crate::ops::extract::{
     ExtractOptions, ExtractSummary, extract, extract_deleted, extract_record,
@@ -118,6 +118,7 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<Exit> {
         total.damaged += s.damaged;
     }
     let time = started.elapsed();
+    caution_unsure(&view, console);
     if console.json() {
         let row = SummaryRow {
             directory: args.directory.display().to_string(),

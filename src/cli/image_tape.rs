@@ -125,7 +125,10 @@ pub fn run(
     let started = Instant::now();
     let mut media = places.media(drive.unit())?;
     let facts = facts(&plan.head(ArchiveId([0; 16])));
-    if drive.info().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
+    if options.resume {
+        // A blank cartridge holds nothing to go on with.
+        places.bring(&mut drive, &mut *media)?;
+    } else if drive.info().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
         let first = Wanted::Blank {
             set: Id([0; 16]),
             sequence: 1,

@@ -10,7 +10,7 @@ use super::text::{bytes, duration, rate, safe};
 use super::values::{self, MoverChoice};
 use crate::archive::{Archive, DiskInfo, Forward, Head, Input, Pipe, partial_path};
 use crate::device::guard::System;
-use crate::device::{BlockSink, FileSink, FileSinkOptions, OpenOptions, Sink};
+use crate::device::{BlockSink, FileSink, FileSinkOptions, HoledSource, OpenOptions, Sink};
 use crate::error::{Error, Result};
 use crate::ops::damage::name_files;
 use crate::ops::pipeline::default_threads;
@@ -134,7 +134,10 @@ pub fn run(args: &RestoreArgs, console: &Console) -> Result<Exit> {
     {
         return Ok(exit);
     }
-    let mut reader = StreamReader::new(Forward::new(source, 0)).with_read_back(seen.read_back());
+    let (source, holes) = HoledSource::around(source);
+    let mut reader = StreamReader::new(Forward::new(source, 0))
+        .with_holes(holes)
+        .with_read_back(seen.read_back());
     // Copies replace what is damaged here.
     reader
         .begin()

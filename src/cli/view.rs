@@ -62,6 +62,16 @@ impl Opening {
     }
 }
 
+/// Says that data was read which could not be compared with its digest.
+pub fn caution_unsure(view: &View, console: &Console) {
+    if view.archive.as_ref().is_some_and(|a| a.is_unsure()) {
+        console.caution(
+            "unsure",
+            "A block of the tape cannot be read: what stands in the same record was read, but its digest could not be compared",
+        );
+    }
+}
+
 impl ViewArgs {
     /// See [`Opening::open`].
     pub fn open(&self, console: &Console) -> Result<View> {

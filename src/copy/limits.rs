@@ -243,7 +243,13 @@ impl Limits {
     /// Bytes of a tape block that suit this copy manager: 262,144 where it can,
     /// else the largest power of two below, at least 4096.
     pub fn choose_block(&self) -> Result<u64> {
-        let mut t = 262_144u64;
+        self.choose_block_within(262_144)
+    }
+
+    /// The same for a backup that wants at most so many, a power of two from
+    /// 4096 on.
+    pub fn choose_block_within(&self, most: u64) -> Result<u64> {
+        let mut t = most.clamp(4096, 262_144);
         while t >= 4096 {
             if self.check_block(t).is_ok() {
                 return Ok(t);

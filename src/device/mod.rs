@@ -7,6 +7,7 @@ mod direct;
 mod faulty;
 mod file;
 pub mod guard;
+mod holes;
 mod map;
 mod open;
 mod posix;
@@ -21,6 +22,7 @@ pub use block::BlockSource;
 pub use counting::{CountingSource, Counts};
 pub use faulty::{Fault, FaultySource};
 pub use file::FileSource;
+pub use holes::HoledSource;
 pub use map::{MapBlock, Phase, RescueMap, Status};
 pub use open::{Identity, OpenOptions, OpenedSource, SourceKind, open_source};
 pub use ranges::RangeSet;
@@ -61,6 +63,13 @@ pub trait Source: Send + Sync {
 
     /// Tells the cache that a range will be read soon. Only a hint.
     fn will_need(&self, _offset: u64, _len: u64) {}
+
+    /// Bytes of the blocks, counted from offset 0, that can be read only whole: a
+    /// bad one is lost as a whole, and does not keep anybody from the next.
+    /// None: a bad place ends a job that reads through.
+    fn lost_together(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A source that several views share.

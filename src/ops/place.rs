@@ -80,6 +80,15 @@ impl Places {
         (self.media)(drive)
     }
 
+    /// Has the set that tapes are opened for in the drive; without one, whatever
+    /// is there.
+    pub fn bring(&self, drive: &mut dyn Drive, media: &mut dyn Media) -> Result<()> {
+        match self.set {
+            Some(set) => bring(drive, media, set, &self.recall.parts()),
+            None => Ok(()),
+        }
+    }
+
     /// What went over all iSCSI sessions.
     pub fn traffic(&self) -> Traffic {
         self.opener.traffic()

@@ -70,7 +70,7 @@ impl TapePlan {
         plan.check_granularity(limits)?;
         let block = match block {
             Some(n) => n,
-            None => limits.choose_block()?,
+            None => limits.choose_block_within(plan.tape_block())?,
         };
         plan.disk.cell_bytes = plan.disk.cell_bytes.max(OFFLOADED_CELL);
         let new = Self {

@@ -227,7 +227,8 @@ pub fn restore<R: Input + Send>(
         target.sync()?;
     }
     observer.begin("restore", None);
-    let outcome = reader.run(options.threads + 1, observer, |header, raw| {
+    let reader = reader.lenient(options.partial);
+    let outcome = reader.run(options.threads + 1, observer, |header, raw, _| {
         job.put(header, raw)
     })?;
     observer.end();
@@ -379,7 +380,7 @@ impl Job<'_> {
 
     /// Zeros for what a damaged record would have held.
     fn zero_lost(&self, damage: &[Damage]) -> Result<()> {
-        for d in damage.iter().filter(|d| d.loses_data) {
+        for d in damage.iter().filter(|d| d.loses_data && !d.doubtful) {
             let region = self
                 .plan
                 .regions

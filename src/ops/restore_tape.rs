@@ -2,20 +2,17 @@
 //! disk without passing this machine. What the host wrote (file records,
 //! compressed chunks) and the sectors that come last, the host restores.
 
-use super::engine::{Cause, Engine};
+mod cartridge;
+
+use super::engine::Engine;
 use super::restore::{RestoreOptions, RestorePlan, zero_the_rest};
 use crate::archive::{Archive, BLOCK, ChunkRun, Entry, Header, RunKind, UNVERIFIED};
-use crate::copy::{Geometry, Restore, RestoreCommand, TapeFile, Wanted};
+use crate::copy::{Geometry, TapeFile, Wanted};
 use crate::device::{Sink, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
 use crate::tape::TapeSource;
 use crate::units::{ByteRange, ClusterSet};
-
-/// Bytes that the host moves at a time.
-const STEP: usize = 1 << 20;
-/// How often a command is sent again that was not begun.
-const ATTEMPTS: u32 = 3;
 
 /// What came of it.
 #[derive(Debug, Default, serde::Serialize)]
@@ -285,15 +282,6 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn lose(&mut self, at: u64, len: u64) -> Result<()> {
-        self.target.zero_at(at, len)?;
-        self.summary.lost.push(ByteRange {
-            start: at,
-            end: at + len,
-        });
-        Ok(())
-    }
-
     /// Everything that stands on the tape as it is, in the order of the stream:
     /// what comes `last`, or what comes before it.
     fn wanted(&self, last: bool) -> Result<Vec<Wanted>> {
@@ -353,7 +341,7 @@ impl Job<'_> {
                     })
                     .collect();
                 let to = at + wanted[at..].partition_point(|w| w.offset < end);
-                self.cartridge(engine, &wanted[at..to], files, &geometry)?;
+                self.cartridge(engine, &wanted[at..to], &files, &geometry)?;
                 at = to;
                 match wanted.get(to.saturating_sub(1)) {
                     // It goes on on the next cartridge.
@@ -362,106 +350,6 @@ impl Job<'_> {
                     }
                     _ => break,
                 }
-            }
-        }
-        Ok(())
-    }
-
-    fn cartridge(
-        &mut self,
-        engine: &mut Engine,
-        wanted: &[Wanted],
-        files: Vec<TapeFile>,
-        geometry: &Geometry,
-    ) -> Result<()> {
-        let mut plan: Restore<std::vec::IntoIter<Wanted>> =
-            Restore::new(wanted.to_vec(), files.clone(), &engine.limits, geometry)?;
-        let (mut again, mut attempts) = (None, 0);
-        // Object at which the tape stands, where that is sure.
-        let mut stands = None;
-        while let Some(command) = again
-            .take()
-            .map_or_else(|| plan.next().transpose(), |c| Ok(Some(c)))?
-        {
-            if self.observer.cancelled() {
-                return Err(Error::interrupted());
-            }
-            if command.by_host {
-                self.by_host(&command)?;
-                stands = None;
-                continue;
-            }
-            // The plan counts on where the command before it left the tape.
-            let locates = command.locate.is_some() || !command.begins_with_locate();
-            if locates && stands != Some(command.object) {
-                self.tape.with_drive(|d| d.locate(command.object))?;
-            }
-            let ended = engine.run(
-                |id| command.parameter_list(id, engine.cscds()),
-                command.bytes,
-                self.observer,
-                || {},
-            );
-            stands = None;
-            match ended {
-                Ok(()) => {
-                    stands = self
-                        .tape
-                        .with_drive(|d| d.position())
-                        .ok()
-                        .map(|p| p.object);
-                    self.summary.copied_bytes += command.bytes;
-                    self.summary.commands += 1;
-                    attempts = 0;
-                }
-                Err(f) if f.error.kind() == ErrorKind::Interrupted => return Err(f.error),
-                Err(f) => match f.cause {
-                    Cause::Refused(what) => {
-                        engine.limits =
-                            engine.limits.halved(what, &command.used()).ok_or(f.error)?;
-                        // Everything from this command on, with less in each.
-                        let from = command.pieces.first().map_or(0, |p| p.offset);
-                        let rest: Vec<Wanted> = wanted
-                            .iter()
-                            .filter(|w| w.offset + w.bytes > from)
-                            .copied()
-                            .collect();
-                        plan = Restore::new(rest, files.clone(), &engine.limits, geometry)?;
-                    }
-                    // Another cartridge may be there: nothing of it is for this disk.
-                    _ if f.medium_changed() => return Err(f.error),
-                    Cause::Attention if attempts < ATTEMPTS => {
-                        attempts += 1;
-                        again = Some(command);
-                    }
-                    // Where the copy manager fails, the host finds out what can be read.
-                    _ => {
-                        self.observer.note(&format!("{}", f.error));
-                        self.by_host(&command)?;
-                    }
-                },
-            }
-        }
-        Ok(())
-    }
-
-    fn by_host(&mut self, command: &RestoreCommand) -> Result<()> {
-        let unit = self.unit();
-        let mut buf = vec![0; STEP];
-        for p in &command.pieces {
-            let mut done = 0;
-            while done < p.bytes {
-                let n = (p.bytes - done).min(STEP as u64) as usize;
-                let at = p.lba * unit + done;
-                match self.tape.read_at(p.offset + done, &mut buf[..n]) {
-                    Ok(()) => {
-                        self.target.write_at(at, &buf[..n])?;
-                        self.summary.host_bytes += n as u64;
-                    }
-                    Err(e) if self.partial && is_loss(&e) => self.lose(at, n as u64)?,
-                    Err(e) => return Err(e.hint("--partial restores what is there")),
-                }
-                done += n as u64;
             }
         }
         Ok(())

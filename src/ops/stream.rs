@@ -1,15 +1,19 @@
 //! Reading a whole stream forward with every check, whatever is done with the
 //! records: `verify` throws them away, `restore` writes them.
 
+mod holed;
+
 use super::pipeline;
 use super::rules::Rules;
 use crate::archive::{
     Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Provenance, ReadBack, Totals,
     UNVERIFIED, Unpacker, Walker,
 };
+use crate::device::HoledSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
 use crate::units::ByteRange;
+use std::sync::Arc;
 
 /// A place of the stream that is not as it was written.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -29,6 +33,9 @@ pub struct Damage {
     pub ranges: Vec<ByteRange>,
     /// True when bytes of the source are lost, not only redundancy.
     pub loses_data: bool,
+    /// True when the data does not match its digest and was given to who asked for
+    /// all that is there.
+    pub doubtful: bool,
     /// Files that are hit, by path; filled in by [`name_files`](super::damage::name_files).
     pub files: Vec<String>,
 }
@@ -76,9 +83,13 @@ pub struct StreamReader<R> {
     disk: Option<(Vec<u8>, DiskInfo)>,
     rules: Rules,
     read_back: Option<ReadBack>,
+    holes: Option<Arc<HoledSource>>,
+    lenient: bool,
 }
 
 enum Item {
+    /// A record, and what of its payload could not be read.
+    Holed(Header, Vec<u8>, Vec<ByteRange>),
     Record(Header, Vec<u8>, Body),
     Damage(Damage),
 }
@@ -101,12 +112,27 @@ impl<R: Input + Send> StreamReader<R> {
             disk: None,
             rules: Rules::default(),
             read_back: None,
+            holes: None,
+            lenient: false,
         }
     }
 
     /// Records without a digest are checked against these.
     pub fn with_read_back(mut self, digests: Option<ReadBack>) -> Self {
         self.read_back = digests;
+        self
+    }
+
+    /// The input is this source: what it could not read is damage, and no more.
+    pub fn with_holes(mut self, holes: Option<Arc<HoledSource>>) -> Self {
+        self.holes = holes;
+        self
+    }
+
+    /// Data that a copy manager moved is handed on also when it is not what it
+    /// was when it was read back. It is damage all the same.
+    pub fn lenient(mut self, lenient: bool) -> Self {
+        self.lenient = lenient;
         self
     }
 
@@ -124,6 +150,10 @@ impl<R: Input + Send> StreamReader<R> {
                     continue;
                 }
                 Item::Record(h, s, b) if matches!(h.kind, Kind::Head | Kind::Disk) => (h, s, b),
+                Item::Holed(h, s, lost) if matches!(h.kind, Kind::Head | Kind::Disk) => {
+                    self.outcome.damage.push(holed::split(&h, &s, &lost).0);
+                    continue;
+                }
                 later => {
                     self.queued = Some(later);
                     break;
@@ -152,12 +182,12 @@ impl<R: Input + Send> StreamReader<R> {
     }
 
     /// Reads the rest. `each` gets every Mft and Chunk that passed its checks,
-    /// in any order, from any thread.
+    /// in any order, from any thread; and, with `false`, what is left of others.
     pub fn run(
         mut self,
         threads: usize,
         observer: &dyn Observer,
-        each: impl Fn(&Header, &[u8]) -> Result<()> + Sync,
+        each: impl Fn(&Header, &[u8], bool) -> Result<()> + Sync,
     ) -> Result<Outcome> {
         // `next_item` and `deliver` both belong to the reader; they meet here.
         let mut outcome = std::mem::take(&mut self.outcome);
@@ -165,6 +195,7 @@ impl<R: Input + Send> StreamReader<R> {
         let mut copies = Vec::new();
         let mut report = None;
         let known = self.read_back.clone();
+        let lenient = self.lenient;
         let is_known = |h: &Header| known.as_ref().is_some_and(|f| f(h.sequence).is_some());
         let reader = &mut self;
         pipeline::ordered(
@@ -182,13 +213,25 @@ impl<R: Input + Send> StreamReader<R> {
             },
             |(unpacker, raw), item| match item {
                 Item::Damage(d) => Ok(Checked::Damage(d)),
+                Item::Holed(header, stored, lost) => {
+                    let (damage, rest) = holed::split(&header, &stored, &lost);
+                    if let Some((header, raw)) = rest {
+                        each(&header, &raw, false)?;
+                    }
+                    Ok(Checked::Damage(damage))
+                }
                 Item::Record(header, stored, body) => {
-                    if let Err(d) = check(unpacker, &header, &stored, body, raw) {
+                    if let Err(mut d) = check(unpacker, &header, &stored, body, raw) {
+                        if lenient && body != Body::Short && holed::is_bare(&header) {
+                            d.what += "; it is given as it is";
+                            d.doubtful = true;
+                            each(&header, &stored, false)?;
+                        }
                         return Ok(Checked::Damage(*d));
                     }
                     let keep = match header.kind {
                         Kind::Mft | Kind::Chunk => {
-                            each(&header, raw)?;
+                            each(&header, raw, true)?;
                             None
                         }
                         Kind::Index | Kind::Report => Some(std::mem::take(raw)),
@@ -258,6 +301,7 @@ impl<R: Input + Send> StreamReader<R> {
                 region: None,
                 ranges: Vec::new(),
                 loses_data: true,
+                doubtful: false,
                 files: Vec::new(),
             }))),
             Some(Found::Record(header)) => {
@@ -268,13 +312,30 @@ impl<R: Input + Send> StreamReader<R> {
                 }
                 self.outcome.records += 1;
                 let mut stored = Vec::new();
+                let start = self.walker.position();
                 let body = self.walker.payload(&mut stored)?;
+                let lost = self.holes.as_ref().map_or_else(Vec::new, |h| {
+                    h.holes(ByteRange {
+                        start,
+                        end: start.saturating_add(header.stored_len),
+                    })
+                });
                 let broken = self.disk.as_ref().and_then(|(_, disk)| {
                     self.rules
                         .alone(disk, &header)
                         .or_else(|| self.rules.together(disk, &header))
                 });
                 Ok(Some(match broken {
+                    None if !lost.is_empty() => Item::Holed(
+                        header,
+                        stored,
+                        lost.into_iter()
+                            .map(|l| ByteRange {
+                                start: l.start - start,
+                                end: l.end - start,
+                            })
+                            .collect(),
+                    ),
                     None => Item::Record(header, stored, body),
                     Some(what) => Item::Damage(*damage(
                         &header,
@@ -354,6 +415,7 @@ fn damage(header: &Header, what: String, lost: bool) -> Box<Damage> {
             })
             .collect(),
         loses_data: data && lost,
+        doubtful: false,
         files: Vec::new(),
     })
 }

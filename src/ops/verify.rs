@@ -2,7 +2,7 @@
 
 use super::stream::{Outcome, StreamReader};
 use crate::archive::{Forward, Header, Provenance, ReadBack, RunKind};
-use crate::device::{SharedSource, Source};
+use crate::device::{HoledSource, SharedSource, Source};
 use crate::error::Result;
 use crate::observe::Observer;
 use crate::tape::{Digests, Id};
@@ -69,12 +69,17 @@ pub fn check<B: Fn(u16) -> Option<u64> + Sync>(
     let name = archive.name().to_string();
     let fresh = Mutex::new(Digests::new(known.set()));
     let result = Mutex::new(Comparison::default());
-    let mut reader =
-        StreamReader::new(Forward::new(archive, 0)).with_read_back(Some(lookup(known)));
+    let (archive, holes) = HoledSource::around(archive);
+    let mut reader = StreamReader::new(Forward::new(archive, 0))
+        .with_holes(holes)
+        .with_read_back(Some(lookup(known)));
     reader.begin().map_err(|e| e.of(&*name))?;
     let outcome = reader
-        .run(options.threads, observer, |header, raw| {
-            if header.provenance == Provenance::None && known.get(header.sequence).is_none() {
+        .run(options.threads, observer, |header, raw, whole| {
+            if whole
+                && header.provenance == Provenance::None
+                && known.get(header.sequence).is_none()
+            {
                 let digest = *blake3::hash(raw).as_bytes();
                 lock(&fresh).insert(header.sequence, digest);
             }

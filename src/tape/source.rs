@@ -265,6 +265,10 @@ impl Source for TapeSource {
         512
     }
 
+    fn lost_together(&self) -> Option<u64> {
+        Some(self.block)
+    }
+
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         if offset
             .checked_add(buf.len() as u64)

@@ -1,6 +1,6 @@
 //! Cartridges that were damaged: it is said, and nothing worse happens.
 
-use crate::rig::{Lab, Random};
+use crate::rig::{Lab, Random, plan_of};
 use crate::{long, own};
 use std::os::unix::fs::FileExt;
 
@@ -109,4 +109,99 @@ fn a_changed_byte_of_the_data_is_found_by_a_comparison() {
     file.write_all_at(&[byte[0] ^ 1], len / 2).unwrap();
     lab.serve("full-ntbak", "size=64G");
     lab.expect(4, &["verify", lab.tape(), "--against", &lab.old_file()]);
+}
+
+/// One block of the tape cannot be read: it costs what stands in it, whoever
+/// reads, before and after the data was read back once.
+#[test]
+fn a_bad_tape_block_costs_one_block() {
+    let source = own("quick");
+    for read_back in [false, true] {
+        let mut lab = Lab::with(&source, "full-ntbak");
+        lab.image(0);
+        if read_back {
+            lab.expect(0, &["verify", lab.tape()]);
+        }
+        let path = "/Pictures/gradient.bmp";
+        let whole = lab.expect(0, &["cat", lab.tape(), path]).out;
+        lab.stop();
+        let block = spoil(&lab, &whole[40_000..40_064]);
+        lab.serve("full-ntbak", "size=64G");
+        let kept = plan_of(&source).kept_ranges();
+        for mover in ["copy-manager", "host"] {
+            let what = format!("{mover}, read back: {read_back}");
+            lab.wipe();
+            let front = [
+                "restore",
+                lab.tape(),
+                lab.new_disk(),
+                "--yes",
+                "--json",
+                "--mover",
+                mover,
+            ];
+            let e = lab.run(&front);
+            assert!(matches!(e.code, Some(1 | 4)), "{what}: {:?}", e.code);
+            let first = std::fs::read(lab.file("new.img")).unwrap();
+            assert!(first[..512].iter().all(|&b| b == 0 || b == 0xa5), "{what}");
+            let e = lab.expect(4, &[&front[..], &["--partial"]].concat());
+            let (mut zeros, mut others) = (0, 0);
+            let new = std::fs::read(lab.file("new.img")).unwrap();
+            let old = std::fs::read(&source).unwrap();
+            for k in &kept {
+                let range = k.start as usize..k.end as usize;
+                for (a, b) in old[range.clone()].chunks(512).zip(new[range].chunks(512)) {
+                    match a == b {
+                        true => {}
+                        false if b.iter().all(|&b| b == 0) => zeros += 512,
+                        false => others += 512,
+                    }
+                }
+            }
+            assert!(
+                zeros > 0 && zeros <= block && others == 0,
+                "{what}: {zeros} {others}"
+            );
+            if mover == "copy-manager" {
+                let host = e.summary()["host_bytes"].as_u64().unwrap();
+                assert!(host < 1 << 20, "{what}: {host} bytes by the host");
+            }
+        }
+        let e = lab.expect(4, &["verify", lab.tape(), "--json"]);
+        let damage = e.rows("damage");
+        assert_eq!(damage.len(), 1, "{}", e.said());
+        assert!(damage[0]["files"].to_string().contains("gradient.bmp"));
+        // Its file is not there as a whole, and the others are.
+        lab.expect(1, &["cat", lab.tape(), path]);
+        let e = lab.expect(0, &["cat", lab.tape(), "/$UpCase"]);
+        let file = lab.old_file();
+        assert_eq!(e.out, lab.expect(0, &["cat", &file, "/$UpCase"]).out);
+        lab.stop();
+    }
+}
+
+/// Makes the block of the cartridge that holds these bytes one that cannot be
+/// read: its bytes.
+fn spoil(lab: &Lab, part: &[u8]) -> usize {
+    let file = lab.cartridge();
+    let all = std::fs::read(lab.file("t.tap")).unwrap();
+    let hit = all.windows(part.len()).position(|w| w == part).unwrap();
+    let mut at = 0;
+    loop {
+        let word = u32::from_le_bytes(all[at..at + 4].try_into().unwrap());
+        let len = word as usize;
+        let behind = if len == 0 {
+            at + 4
+        } else {
+            at + 8 + len + len % 2
+        };
+        if hit < behind {
+            let bad = (word | 0x8000_0000).to_le_bytes();
+            file.write_all_at(&bad, at as u64).unwrap();
+            file.write_all_at(&bad, behind as u64 - 4).unwrap();
+            let _ = std::fs::remove_file(lab.file("t.tap.idx"));
+            return len;
+        }
+        at = behind;
+    }
 }

@@ -7,6 +7,7 @@
 mod common;
 mod faults;
 mod hostile;
+mod matrix;
 mod rig;
 mod round;
 
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 
 /// True when there is time for everything.
 fn long() -> bool {
-    std::env::var_os("NTBAK_LONG").is_some()
+    std::env::var_os("NTBAK_LONG").is_some_and(|v| !v.is_empty())
 }
 
 /// A volume of `testdata/` in a file of the directory for temporary files.

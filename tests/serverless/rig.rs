@@ -67,6 +67,8 @@ pub struct Lab {
     source: PathBuf,
     /// What else is said of the disk to back up, such as `,bad=8+1`.
     pub disk: String,
+    /// A changer brings cartridges of this size to the drive.
+    pub library: Option<String>,
     served: Option<Served>,
     urls: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl Lab {
             dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
             source: source.to_owned(),
             disk: String::new(),
+            library: None,
             served: None,
             urls: Vec::new(),
         };
@@ -106,7 +109,14 @@ impl Lab {
                 &format!("old={},ro{}", self.source.display(), self.disk),
             ])
             .args(["--disk", "new=new.img", "--tape"])
-            .arg(format!("t=t.tap,{tape}"))
+            .args(match &self.library {
+                None => vec![format!("t=t.tap,{tape}")],
+                Some(size) => {
+                    std::fs::create_dir_all(self.file("shelf")).unwrap();
+                    let shelf = format!("ch=shelf,slots=6,size={size}");
+                    vec!["t".into(), "--changer".into(), shelf]
+                }
+            })
             .args(["--profile", profile])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -122,7 +132,9 @@ impl Lab {
                 return Some(row["url"].as_str()?.to_owned());
             }
         };
-        let urls: Option<Vec<_>> = std::iter::repeat_with(url).take(3).collect();
+        let urls: Option<Vec<_>> = std::iter::repeat_with(url)
+            .take(3 + usize::from(self.library.is_some()))
+            .collect();
         let served = Served { child, lines };
         let Some(urls) = urls else {
             return false;
@@ -145,6 +157,16 @@ impl Lab {
     /// The drive.
     pub fn tape(&self) -> &str {
         &self.urls[2]
+    }
+
+    /// How a command line names the changer, and the set when the drive may be empty.
+    pub fn changer(&self, set: Option<&str>) -> Vec<String> {
+        let mut all = Vec::new();
+        if let Some(c) = self.urls.get(3) {
+            all.extend(["--changer".into(), c.clone()]);
+            all.extend(set.into_iter().flat_map(|s| ["--set".into(), s.into()]));
+        }
+        all
     }
 
     /// A file of the working directory.
@@ -362,6 +384,13 @@ pub fn differs(a: &Path, b: &Path, ranges: &[ByteRange]) -> Option<u64> {
 pub struct Random(pub u64);
 
 impl Random {
+    /// NTBAK_SEED makes them others.
+    pub fn seeded(seed: u64) -> Self {
+        let other = std::env::var("NTBAK_SEED").ok();
+        let other: u64 = other.and_then(|n| n.parse().ok()).unwrap_or(0);
+        Self((seed ^ other.wrapping_mul(0x9e37_79b9_7f4a_7c15)).max(1))
+    }
+
     /// A number below `n`.
     pub fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;

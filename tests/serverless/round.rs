@@ -55,18 +55,23 @@ fn metadata(source: &Path) -> u64 {
         .sum()
 }
 
+/// What finding the partitions takes on every disk, however small: the front of the
+/// disk twice, its end, the first sectors of each partition; and the label.
+const FINDING: u64 = 160 << 10;
+
 /// What went through the host is little: twice the metadata and a thousandth of
-/// the data, besides the whole blocks of tape that hold it and what finding
-/// the partitions takes.
+/// the data, besides what finding the partitions takes.
 fn assert_serverless(what: &str, source: &Path, summary: &serde_json::Value) {
     let number = |k: &str| summary[k].as_u64().unwrap();
     let through = number("host_data_in") + number("host_data_out");
     // A command is no data; the smallest copy manager needs one for each extent.
     let commands = number("commands") * 1024;
     let allowed = 2 * metadata(source) + number("copied_bytes") / 1000 + commands;
-    let fixed = 4 * (256 << 10) + (256 << 10);
-    eprintln!("{what}: {through} bytes through the host, {allowed} allowed");
-    assert!(through <= allowed + fixed, "{what}: {through} > {allowed}");
+    eprintln!("{what}: {through} bytes through the host, {allowed} allowed, and {FINDING}");
+    assert!(
+        through <= allowed + FINDING,
+        "{what}: {through} > {allowed}"
+    );
 }
 
 fn round(name: &str, source: &Path, profile: &str, restores: bool) {
@@ -143,6 +148,7 @@ fn golden(name: &str) -> String {
 
 #[test]
 fn files_come_from_the_tape() {
+    let mut with_files = 0;
     for (name, source) in volumes() {
         let mut lab = Lab::with(&source, "full-ntbak");
         lab.image(0);
@@ -160,7 +166,12 @@ fn files_come_from_the_tape() {
                 files.push((f[0].to_owned(), f[2].to_owned()));
             }
         }
-        assert!(!files.is_empty(), "{name} has no plain file");
+        // Some volumes were made for names and links alone.
+        if files.is_empty() {
+            lab.stop();
+            continue;
+        }
+        with_files += 1;
         let step = if long() { 1 } else { files.len().div_ceil(12) };
         for (path, digest) in files.iter().step_by(step) {
             let e = lab.expect(0, &["cat", lab.tape(), path]);
@@ -185,6 +196,7 @@ fn files_come_from_the_tape() {
         assert!(digests.contains(digest), "{name}: {path}: {written:?}");
         lab.stop();
     }
+    assert!(with_files > 0, "no volume has a plain file");
 }
 
 fn walk(dir: &Path) -> Vec<PathBuf> {

@@ -6,6 +6,7 @@ use crate::archive::head::UNVERIFIED;
 use crate::archive::header::{Codec, Kind, Provenance, RunKind};
 use crate::error::Result;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A record whose data stands in the stream as it is, without a digest.
 pub struct Unseen {
@@ -24,13 +25,27 @@ impl Archive {
         }
         let known = lock(&self.unseen).get(&entry).cloned();
         known.unwrap_or_else(|| {
-            let found = self.look(entry).map(Arc::new);
+            let found = self.look(entry, false).map(Arc::new);
             lock(&self.unseen).insert(entry, found.clone());
             found
         })
     }
 
-    fn look(&self, entry: u32) -> Option<Unseen> {
+    /// The same for a record of which some block cannot be read: what can be
+    /// read of it has nothing to be compared with, and [`Archive::is_unsure`].
+    pub fn without_digest(&self, entry: u32) -> Option<Arc<Unseen>> {
+        let found = self.look(entry, true).map(Arc::new)?;
+        self.unsure.store(true, Ordering::Relaxed);
+        lock(&self.unseen).insert(entry, Some(found.clone()));
+        Some(found)
+    }
+
+    /// True when data was read that has a digest, which could not be compared.
+    pub fn is_unsure(&self) -> bool {
+        self.unsure.load(Ordering::Relaxed)
+    }
+
+    fn look(&self, entry: u32, give_up: bool) -> Option<Unseen> {
         let e = self.index.entries.get(entry as usize)?;
         let h = read_header(&self.source, e.offset).ok()?;
         let fits = h.kind == Kind::Chunk
@@ -45,7 +60,8 @@ impl Archive {
             .as_ref()
             .and_then(|f| f(h.sequence))
             .is_some();
-        let bare = h.codec == Codec::Stored && h.provenance == Provenance::None && !known;
+        let unseen = h.provenance == Provenance::None && (give_up || !known);
+        let bare = h.codec == Codec::Stored && unseen;
         let runs = h.byte_runs();
         let data = runs.iter().filter(|r| r.2 == RunKind::Data);
         let whole = data.map(|r| r.1).sum::<u64>() == h.stored_len && h.stored_len == h.raw_len;

@@ -405,6 +405,29 @@ impl ImagePlan {
         gaps + parts + mft
     }
 
+    /// Most bytes of a tape block with which what this machine writes, whole
+    /// blocks of file records and index, stays little beside what it has to
+    /// read: a power of two from 4096 to 262,144.
+    pub fn tape_block(&self) -> u64 {
+        let metadata: u64 = self
+            .regions
+            .iter()
+            .map(|r| {
+                let bitmap = r
+                    .ntfs
+                    .as_ref()
+                    .map(|n| n.volume.geometry().total_clusters / 8);
+                r.keep.mft_bytes() + bitmap.unwrap_or(0)
+            })
+            .sum();
+        let share = (metadata + self.bytes_to_read(false) / 1000) / 4;
+        let mut t = 262_144;
+        while t > 4096 && t > share {
+            t /= 2;
+        }
+        t
+    }
+
     /// The bytes of the source that are kept, in no particular order.
     pub fn kept_ranges(&self) -> Vec<ByteRange> {
         self.jobs(false)

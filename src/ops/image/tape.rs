@@ -172,7 +172,7 @@ struct Begun {
 
 /// A new set: label, Head, Disk.
 fn begin(plan: &mut ImagePlan, mut target: TapeTarget) -> Result<Begun> {
-    let block_bytes = choose_block(&mut target)?;
+    let block_bytes = choose_block(plan, &mut target)?;
     let id = new_id()?;
     let mut head = plan.head(id);
     head.requires.extend([GAP, CHUNK_RUNS].map(String::from));
@@ -266,10 +266,12 @@ fn put_lead(plan: &ImagePlan, writer: &mut Writer<SetWriter>, lead: Lead) -> Res
     Ok(())
 }
 
-fn choose_block(target: &mut TapeTarget) -> Result<u32> {
+fn choose_block(plan: &ImagePlan, target: &mut TapeTarget) -> Result<u32> {
     let most = target.drive.info()?.max_block;
     let fit = match &target.engine {
-        Some(e) => u32::try_from(e.limits.choose_block()?).unwrap_or(BLOCK_BYTES),
+        Some(e) => {
+            u32::try_from(e.limits.choose_block_within(plan.tape_block())?).unwrap_or(BLOCK_BYTES)
+        }
         None => BLOCK_BYTES,
     };
     let block = target.block_bytes.unwrap_or(fit.min(most / 4096 * 4096));
