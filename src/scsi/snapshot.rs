@@ -132,7 +132,7 @@ pub fn offered(unit: &Unit) -> Result<bool> {
     let ask = [
         op::MAINTENANCE_IN,
         0x0c,
-        0x02,
+        0x03,
         op::NTBAK_SNAPSHOT,
         0,
         CREATE,
@@ -230,7 +230,7 @@ mod tests {
         inquiry[4] = 91;
         inquiry[8..32].copy_from_slice(b"NTBAK   VIRTUAL DISK    ");
         double.always(&[0x12, 0, 0, 0, 96, 0], Reply::data(inquiry));
-        let ask = [0xa3, 0x0c, 2, 0xc4, 0, 1, 0, 0, 0, 20, 0, 0];
+        let ask = [0xa3, 0x0c, 3, 0xc4, 0, 1, 0, 0, 0, 20, 0, 0];
         double.always(&ask, Reply::data([0, 3, 0, 16]));
         double
     }
@@ -286,7 +286,7 @@ mod tests {
         inquiry[4] = 91;
         inquiry[8..32].copy_from_slice(b"NTBAK   VIRTUAL DISK    ");
         double.always(&[0x12, 0, 0, 0, 96, 0], Reply::data(inquiry));
-        let ask = [0xa3, 0x0c, 2, 0xc4, 0, 1, 0, 0, 0, 20, 0, 0];
+        let ask = [0xa3, 0x0c, 3, 0xc4, 0, 1, 0, 0, 0, 20, 0, 0];
         double.always(&ask, Reply::data([0, 1, 0, 0]));
         assert!(!offered(&Unit::new(double)).unwrap());
     }

@@ -223,7 +223,7 @@ fn a_backup_reads_the_snapshot_while_the_disk_goes_on_being_written() {
     assert!(
         names
             .iter()
-            .all(|n| ["d.img", "t.tap", "state"].contains(&n.as_str())),
+            .all(|n| ["d.img", "t.tap", "t.tap.json", "state"].contains(&n.as_str())),
         "{names:?}"
     );
     served.end();

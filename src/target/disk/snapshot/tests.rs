@@ -154,7 +154,7 @@ fn what_is_refused() {
     );
     // Of a disk that cannot be written, too.
     assert_eq!(b.bad(1, 1, &snap(CREATE, 0, 80), &[]), (0, 0));
-    let ask = |lun| b.good(lun, &[0xa3, 0x0c, 2, 0xc4, 0, 1, 0, 0, 0, 20, 0, 0], &[]);
+    let ask = |lun| b.good(lun, &[0xa3, 0x0c, 3, 0xc4, 0, 1, 0, 0, 0, 20, 0, 0], &[]);
     assert_eq!((ask(0)[1], ask(lun)[1]), (3, 1));
     // Somebody else's reservation counts, for the original alone.
     b.good(0, &[0x16, 0, 0, 0, 0, 0], &[]);
