@@ -380,3 +380,27 @@ fn a_snapshot_is_a_point_in_time() {
     b.file.as_file().read_exact_at(&mut end, 0).unwrap();
     assert_eq!(highest(&end), values(&ended));
 }
+
+/// Page 19h as who waits for a quiet moment looks at it: of a command that is under
+/// way, it shows the beginning, and later the end.
+#[test]
+fn a_write_that_is_under_way_shows_in_the_counters() {
+    let b = Bench::new();
+    let units = b.set.units();
+    let disk = units[0].device_as::<DiskUnit>().unwrap();
+    let page = || {
+        let log = b.good(0, &[0x4d, 0, 0x59, 0, 0, 0, 0, 1, 0, 0], &[]);
+        (be(&log, 16, 8), be(&log, 24, 8))
+    };
+    assert_eq!(page(), (0, 0));
+    std::thread::scope(|s| {
+        let held = disk.order.write().unwrap();
+        s.spawn(|| b.write(3, &[1; 2 * BLOCK]));
+        while page() == (0, 0) {
+            std::thread::yield_now();
+        }
+        assert_eq!(page(), (1, 0));
+        drop(held);
+    });
+    assert_eq!(page(), (1, 2));
+}
