@@ -10,6 +10,7 @@ mod hostile;
 mod matrix;
 mod rig;
 mod round;
+mod snapshot;
 
 use std::path::PathBuf;
 

@@ -7,15 +7,17 @@ use super::log::Statistics;
 use super::refusal::{Answer, Refusal, invalid_field, reply};
 use super::reservation::{Port, Reservations};
 use super::{
-    Access, Attentions, Cdb, Identity, durable, inquiry, lock, log, mode, opcodes, persistent,
+    Access, Attentions, Cdb, Identity, LUNS_CHANGED, durable, inquiry, lock, log, mode, opcodes,
+    persistent,
 };
 use crate::error::Result;
 use crate::scsi::{SenseKey, Status, op};
 use crate::target::lun::{Nexus, Reply, Request};
+use crate::target::roster::Roster;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 /// A logical unit.
 pub struct Unit {
@@ -23,6 +25,7 @@ pub struct Unit {
     identity: Identity,
     device: Arc<dyn Device>,
     third_party: Option<Arc<dyn ThirdPartyCopy>>,
+    roster: Weak<Roster>,
     statistics: Statistics,
     pub(super) attentions: Arc<Attentions>,
     pub(super) reservations: Mutex<Reservations>,
@@ -93,33 +96,39 @@ const PR_OUT: [[u8; 10]; 7] = {
 };
 
 impl Unit {
-    /// A unit with a name that is its own within the target, and with the
-    /// reservations that were to survive.
+    /// A unit with a name that is its own within the target, which keeps it in
+    /// its roster.
     pub fn new(
         lun: u16,
         target: &str,
         name: &str,
         device: Arc<dyn Device>,
         third_party: Option<Arc<dyn ThirdPartyCopy>>,
-    ) -> Result<Self> {
+        roster: Weak<Roster>,
+    ) -> Self {
         let attentions = Arc::new(Attentions::default());
         device.installed(&attentions);
-        let reservations = match device.reservation_file() {
-            Some(path) => durable::load(path)?,
-            None => Reservations::default(),
-        };
-        Ok(Self {
+        Self {
             lun,
             identity: Identity::new(target, name),
             device,
             third_party,
+            roster,
             statistics: Statistics::default(),
             attentions,
-            reservations: Mutex::new(reservations),
+            reservations: Mutex::default(),
             control: AtomicU8::new(0),
             resets: AtomicU64::new(0),
             aborts: Mutex::default(),
-        })
+        }
+    }
+
+    /// Takes up the reservations that were to survive the target's end.
+    pub fn recall_reservations(&self) -> Result<()> {
+        if let Some(path) = self.device.reservation_file() {
+            *lock(&self.reservations) = durable::load(path)?;
+        }
+        Ok(())
     }
 
     /// Its number.
@@ -146,6 +155,11 @@ impl Unit {
     /// The copy manager behind it.
     pub fn third_party(&self) -> Option<&dyn ThirdPartyCopy> {
         self.third_party.as_deref()
+    }
+
+    /// The units of its target, while there is one.
+    pub fn roster(&self) -> Option<Arc<Roster>> {
+        self.roster.upgrade()
     }
 
     /// What was read and written.
@@ -210,7 +224,13 @@ impl Unit {
             },
             op::REQUEST_SENSE => inquiry::request_sense(self, cdb, request),
             op::INQUIRY => inquiry::inquiry(self, cdb),
-            op::REPORT_LUNS => inquiry::report_luns(units, cdb),
+            op::REPORT_LUNS => {
+                // Who reads the list is not told any more that it changed.
+                for u in units {
+                    u.attentions.forget(request.nexus, LUNS_CHANGED);
+                }
+                inquiry::report_luns(units, cdb)
+            }
             op::MODE_SENSE_6 | op::MODE_SENSE_10 => mode::sense(self, cdb),
             op::MODE_SELECT_6 | op::MODE_SELECT_10 => mode::select(self, cdb, request),
             op::LOG_SENSE => log::sense(self, cdb),
