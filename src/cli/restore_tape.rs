@@ -58,6 +58,14 @@ pub fn run(
         remark(console, Mover::Host, "asked for");
         return Ok(None);
     }
+    if args.resume {
+        let e = Error::usage("Only what this machine moves can go on with --resume");
+        if forced {
+            return Err(e.hint("leave --mover or --resume out"));
+        }
+        remark(console, Mover::Host, e.message());
+        return Ok(None);
+    }
     let Some(text) = args.target.to_str().filter(|_| is_unit(&args.target)) else {
         let e = Error::unsupported("The target is no logical unit that a copy manager writes");
         if forced {
@@ -162,12 +170,7 @@ fn read_back(
     options: &RestoreOptions,
     console: &Console,
 ) -> Result<Checked> {
-    let base = |region: u16| {
-        plan.regions
-            .iter()
-            .find(|(r, _)| r.number == region)
-            .map(|(_, b)| *b)
-    };
+    let base = |region: u16| plan.landing(region).map(|l| l.base);
     let options = VerifyOptions {
         threads: options.threads,
     };

@@ -26,7 +26,7 @@ pub use open::{Identity, OpenOptions, OpenedSource, SourceKind, open_source};
 pub use ranges::RangeSet;
 pub use rearrange::{Piece, Rearranged, Rearrangement};
 pub use rescue::{BadMap, RescueOptions, RescueSource};
-pub use sink::{BlockSink, FileSink, FileSinkOptions, MemorySink};
+pub use sink::{BlockSink, FileSink, FileSinkOptions, ImageSink, MemorySink};
 pub use spill::SpillSource;
 pub use window::Window;
 

@@ -91,7 +91,7 @@ pub fn restore_offloaded(
     }
     observer.end();
     if let Some(touched) = &job.touched {
-        zero_the_rest(plan, target, touched, unit, observer)?;
+        zero_the_rest(plan, target, touched, observer)?;
     }
     target.sync()?;
     Ok(job.summary)
@@ -117,17 +117,11 @@ impl Job<'_> {
 
     /// First byte of a region on the target; none: it is not restored.
     fn base(&self, region: u16) -> Option<u64> {
-        self.plan
-            .regions
-            .iter()
-            .find(|(r, _)| r.number == region)
-            .map(|(_, base)| *base)
+        self.plan.landing(region).map(|l| l.base)
     }
 
     fn region_bytes(&self, region: u16) -> u64 {
-        let mut all = self.plan.regions.iter();
-        all.find(|(r, _)| r.number == region)
-            .map_or(0, |(r, _)| r.bytes)
+        self.plan.landing(region).map_or(0, |l| l.region.bytes)
     }
 
     fn entry(&self, i: usize) -> Option<&Entry> {
@@ -167,10 +161,10 @@ impl Job<'_> {
         let Some(e) = self.entry(i) else {
             return Ok(Vec::new());
         };
-        let Some((region, base)) = self.plan.regions.iter().find(|(r, _)| r.number == e.region)
-        else {
+        let Some(landing) = self.plan.landing(e.region) else {
             return Ok(Vec::new());
         };
+        let (region, base) = (&landing.region, landing.base);
         let cell = u64::from(self.archive.disk().cell_bytes);
         let unit = self.unit();
         self.runs(i)

@@ -4,7 +4,7 @@
 use super::pipeline;
 use super::rules::Rules;
 use crate::archive::{
-    Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Provenance, ReadBack, Totals,
+    ArchiveId, Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Provenance, ReadBack, Totals,
     UNVERIFIED, Unpacker, Walker,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -78,13 +78,24 @@ pub struct StreamReader<R> {
     read_back: Option<ReadBack>,
 }
 
+/// What came next in the stream and is through.
+pub enum Delivered<'a> {
+    /// A sound record, or one that was passed over.
+    Record(&'a Header),
+    /// Something that is not sound.
+    Damage(&'a Damage),
+}
+
 enum Item {
     Record(Header, Vec<u8>, Body),
+    /// A record whose payload nobody needs.
+    Passed(Header),
     Damage(Damage),
 }
 
 enum Checked {
     Fine(Header, Option<Vec<u8>>, Option<Damage>),
+    Passed(Header),
     Damage(Damage),
 }
 
@@ -116,7 +127,7 @@ impl<R: Input + Send> StreamReader<R> {
         let mut unpacker = Unpacker::new()?;
         let mut raw = Vec::new();
         while self.disk.is_none()
-            && let Some(item) = self.next_item()?
+            && let Some(item) = self.next_item(&|_| false)?
         {
             let (header, stored, body) = match item {
                 Item::Damage(d) => {
@@ -151,13 +162,36 @@ impl<R: Input + Send> StreamReader<R> {
         Ok((head, self.disk.as_ref().map(|d| d.1.clone())))
     }
 
+    /// Id of the archive, once a record was found.
+    pub fn archive_id(&self) -> Option<ArchiveId> {
+        self.walker.archive_id().map(ArchiveId)
+    }
+
     /// Reads the rest. `each` gets every Mft and Chunk that passed its checks,
     /// in any order, from any thread.
     pub fn run(
-        mut self,
+        self,
         threads: usize,
         observer: &dyn Observer,
         each: impl Fn(&Header, &[u8]) -> Result<()> + Sync,
+    ) -> Result<Outcome> {
+        let each = |header: &Header, raw: Option<&[u8]>| match raw {
+            Some(raw) => each(header, raw),
+            None => Ok(()),
+        };
+        self.run_past(threads, observer, |_| false, each, |_| Ok(()))
+    }
+
+    /// As [`StreamReader::run`]. The payloads of records for which `pass` holds
+    /// are not looked at, and `each` does not get them. `through` is told in
+    /// the order of the stream what `each` has returned from.
+    pub fn run_past(
+        mut self,
+        threads: usize,
+        observer: &dyn Observer,
+        pass: impl Fn(&Header) -> bool + Sync,
+        each: impl Fn(&Header, Option<&[u8]>) -> Result<()> + Sync,
+        mut through: impl FnMut(Delivered<'_>) -> Result<()>,
     ) -> Result<Outcome> {
         // `next_item` and `deliver` both belong to the reader; they meet here.
         let mut outcome = std::mem::take(&mut self.outcome);
@@ -174,7 +208,7 @@ impl<R: Input + Send> StreamReader<R> {
                 if observer.cancelled() {
                     return Err(Error::interrupted());
                 }
-                reader.next_item()
+                reader.next_item(&pass)
             },
             || {
                 let unpacker = Unpacker::new()?.with_read_back(known.clone());
@@ -182,13 +216,17 @@ impl<R: Input + Send> StreamReader<R> {
             },
             |(unpacker, raw), item| match item {
                 Item::Damage(d) => Ok(Checked::Damage(d)),
+                Item::Passed(header) => {
+                    each(&header, None)?;
+                    Ok(Checked::Passed(header))
+                }
                 Item::Record(header, stored, body) => {
                     if let Err(d) = check(unpacker, &header, &stored, body, raw) {
                         return Ok(Checked::Damage(*d));
                     }
                     let keep = match header.kind {
                         Kind::Mft | Kind::Chunk => {
-                            each(&header, raw)?;
+                            each(&header, Some(raw))?;
                             None
                         }
                         Kind::Index | Kind::Report => Some(std::mem::take(raw)),
@@ -200,8 +238,20 @@ impl<R: Input + Send> StreamReader<R> {
             },
             |result| {
                 match result {
-                    Checked::Damage(d) => outcome.damage.push(d),
+                    Checked::Damage(d) => {
+                        through(Delivered::Damage(&d))?;
+                        outcome.damage.push(d);
+                    }
+                    Checked::Passed(header) => {
+                        through(Delivered::Record(&header))?;
+                        observer.advance(header.total_len());
+                        index.push(&header);
+                    }
                     Checked::Fine(header, keep, dirt) => {
+                        if let Some(d) = &dirt {
+                            through(Delivered::Damage(d))?;
+                        }
+                        through(Delivered::Record(&header))?;
                         outcome.damage.extend(dirt);
                         observer.advance(header.total_len());
                         match (header.kind, keep) {
@@ -236,7 +286,7 @@ impl<R: Input + Send> StreamReader<R> {
         Ok(outcome)
     }
 
-    fn next_item(&mut self) -> Result<Option<Item>> {
+    fn next_item(&mut self, pass: &dyn Fn(&Header) -> bool) -> Result<Option<Item>> {
         if let Some(item) = self.queued.take() {
             return Ok(Some(item));
         }
@@ -267,14 +317,20 @@ impl<R: Input + Send> StreamReader<R> {
                     self.chain.update(&bytes);
                 }
                 self.outcome.records += 1;
+                // The walker goes past a payload that it is not asked for.
+                let passed = pass(&header);
                 let mut stored = Vec::new();
-                let body = self.walker.payload(&mut stored)?;
+                let body = match passed {
+                    true => Body::Whole,
+                    false => self.walker.payload(&mut stored)?,
+                };
                 let broken = self.disk.as_ref().and_then(|(_, disk)| {
                     self.rules
                         .alone(disk, &header)
                         .or_else(|| self.rules.together(disk, &header))
                 });
                 Ok(Some(match broken {
+                    None if passed => Item::Passed(header),
                     None => Item::Record(header, stored, body),
                     Some(what) => Item::Damage(*damage(
                         &header,
