@@ -4,10 +4,10 @@ use super::console::Console;
 use super::damage;
 use super::exit::Exit;
 use super::image_tape::{moved, remark};
-use super::restore::{RestoreArgs, is_unit, tell_plan};
+use super::restore::{RestoreArgs, is_unit, not_without_yes, tell_plan, wishes};
 use super::text::{bytes, duration, rate, safe};
 use super::values::MoverChoice;
-use crate::archive::Archive;
+use crate::archive::{Archive, Forward};
 use crate::device::{SharedSource, Sink, Source};
 use crate::error::{Error, Result};
 use crate::iscsi::Traffic;
@@ -17,11 +17,12 @@ use crate::ops::image::Mover;
 use crate::ops::pipeline::default_threads;
 use crate::ops::place::Places;
 use crate::ops::recall::Seen;
-use crate::ops::restore::{RestoreOptions, RestorePlan};
+use crate::ops::restore::{self, Frame, RestoreOptions, RestorePlan, replace};
+use crate::ops::stream::StreamReader;
 use crate::ops::restore_tape::{OffloadSummary, can_offload, restore_offloaded};
 use crate::ops::verify::{Checked, Comparison, VerifyOptions, check};
 use crate::scsi::ScsiDisk;
-use crate::tape::TapeSource;
+use crate::tape::{Digests, TapeSource};
 use crate::units::human_bytes;
 use serde::Serialize;
 use std::fmt::Write;
@@ -66,6 +67,14 @@ pub fn run(
         remark(console, Mover::Host, e.message());
         return Ok(None);
     }
+    if args.into.is_some() {
+        let e = Error::usage("Only this machine restores into a partition of a disk");
+        if forced {
+            return Err(e.hint("leave --mover or --into out"));
+        }
+        remark(console, Mover::Host, e.message());
+        return Ok(None);
+    }
     let Some(text) = args.target.to_str().filter(|_| is_unit(&args.target)) else {
         let e = Error::unsupported("The target is no logical unit that a copy manager writes");
         if forced {
@@ -100,20 +109,18 @@ pub fn run(
         Mover::CopyManager,
         &format!("the copy manager of {} can", engine.name()),
     );
-    let plan = RestorePlan::new(archive.disk(), args.partition)
+    let frame = Frame::Device(Sink::len(&disk));
+    let new = replace(archive, true, &wishes(args, frame, true), None, console)
         .map_err(|e| e.of(args.archive.display().to_string()))?;
-    tell_plan(args, &plan, archive.head(), true, console);
+    let plan = &new.plan;
+    tell_plan(args, &new, archive.head(), true, console);
     plan.fits(&disk)?;
     if args.dry_run {
         console.end_of_dry_run();
         return Ok(Some(Exit::Done));
     }
     if !args.yes {
-        return Err(
-            Error::refused("Everything on the target would be overwritten")
-                .of(args.target.display().to_string())
-                .hint("check that it is the right device, then give --yes"),
-        );
+        return Err(not_without_yes(args));
     }
     let options = RestoreOptions {
         threads: args.threads.unwrap_or_else(default_threads),
@@ -122,13 +129,13 @@ pub fn run(
         verify: args.verify,
     };
     let started = Instant::now();
-    let summary = restore_offloaded(archive, tape, &mut engine, &plan, &disk, &options, console)?;
+    let summary = restore_offloaded(archive, tape, &mut engine, plan, &disk, &options, console)?;
     let checked = match args.verify {
         true => Some(read_back(
             tape.clone(),
             seen,
             &disk,
-            &plan,
+            plan,
             &options,
             console,
         )?),
@@ -170,6 +177,24 @@ fn read_back(
     options: &RestoreOptions,
     console: &Console,
 ) -> Result<Checked> {
+    if plan.changes() {
+        let mut reader = StreamReader::new(Forward::new(tape.clone(), 0))
+            .with_read_back(seen.read_back());
+        reader.begin().map_err(|e| e.of(tape.name()))?;
+        let (outcome, differing) =
+            restore::read_back(reader, plan, disk, options, console)?;
+        return Ok(Checked {
+            fresh: Digests::new(seen.digests.set()),
+            comparison: Some(Comparison {
+                compared_bytes: outcome.checked_bytes
+                    + outcome.read_back_bytes
+                    + outcome.unverified_bytes,
+                differing,
+                unreadable: Vec::new(),
+            }),
+            outcome,
+        });
+    }
     let base = |region: u16| plan.landing(region).map(|l| l.base);
     let options = VerifyOptions {
         threads: options.threads,

@@ -203,6 +203,11 @@ impl Dying {
         self.dead.store(false, Ordering::SeqCst);
     }
 
+    /// How many writes there were in this life.
+    pub fn writes(&self) -> u64 {
+        u64::MAX - self.left.load(Ordering::SeqCst)
+    }
+
     /// What somebody else does to it.
     pub fn overwrite(&self, at: usize, bytes: &[u8]) {
         self.stable.lock().unwrap()[at..at + bytes.len()].copy_from_slice(bytes);

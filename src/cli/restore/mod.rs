@@ -19,10 +19,14 @@ use super::values::{self, MoverChoice};
 use crate::archive::{Archive, DiskInfo, Forward, Head, Input, Pipe};
 use crate::device::OpenOptions;
 use crate::device::guard::System;
+use crate::disk::TableKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::damage::name_files;
 use crate::ops::pipeline::default_threads;
-use crate::ops::restore::{RestoreOptions, RestorePlan, refuse_incomplete, restore_with};
+use crate::ops::restore::{
+    Frame, Journal, Replacement, RestoreOptions, RestorePlan, Size, Subject, Wishes,
+    refuse_incomplete, replace, restore_with,
+};
 use crate::ops::stream::StreamReader;
 use clap::Args;
 use std::fs::File;
@@ -31,7 +35,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use target::{Target, fits_file, is_device, made_as};
+use target::{Target, There, fits_file, is_device, journal, journal_path, made_as};
 use tell::tell_summary;
 
 /// Write an archive back to a device or an image file
@@ -45,6 +49,9 @@ Examples:
   ntbak restore backup.ntbak disk.img
   ntbak restore backup.ntbak /dev/sdc --yes --verify
   ntbak restore backup.ntbak /dev/sdc2 --partition 2 --yes
+  ntbak restore backup.ntbak small.img --size min
+  ntbak restore backup.ntbak /dev/sdd --grow 3 --yes
+  ntbak restore backup.ntbak /dev/sdd --partition 3 --table gpt --yes
   ssh host 'cat backup.ntbak' | ntbak restore - disk.img
 
 {TABLE}"))]
@@ -56,6 +63,25 @@ pub struct RestoreArgs {
     /// Only this partition, to the beginning of TARGET
     #[arg(long, value_name = "N", value_parser = values::partition)]
     pub(super) partition: Option<u16>,
+    /// Into partition M of the disk or disk image TARGET, which has a table
+    #[arg(long, value_name = "M", value_parser = values::partition, conflicts_with = "table")]
+    pub(super) into: Option<u16>,
+    /// Make a new partition table around one partition, for a bare disk
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub(super) table: Option<TableChoice>,
+    /// Length of a file TARGET, `min` for the smallest one, `same` for that of
+    /// the source
+    #[arg(long, value_name = "BYTES", value_parser = length)]
+    pub(super) size: Option<Size>,
+    /// NTFS partition N takes the room that is left over; may be repeated
+    #[arg(long, value_name = "N", value_parser = values::partition)]
+    pub(super) grow: Vec<u16>,
+    /// Lay every file of NTFS volumes out in one run
+    #[arg(long)]
+    pub(super) defragment: bool,
+    /// Give disk, partitions and volumes new identities
+    #[arg(long)]
+    pub(super) new_ids: bool,
     /// Write zeros to everything that the archive does not hold
     #[arg(long)]
     pub(super) zero_free: bool,
@@ -89,6 +115,69 @@ pub struct RestoreArgs {
     pub(super) threads: Option<usize>,
     #[command(flatten)]
     tapes: TapeOptions,
+}
+
+/// Kinds of partition table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum TableChoice {
+    /// GUID partition table
+    Gpt,
+    /// Master boot record
+    Mbr,
+}
+
+/// A number of bytes, `min` or `same`.
+fn length(text: &str) -> std::result::Result<Size, String> {
+    match text {
+        "min" => Ok(Size::Min),
+        "same" => Ok(Size::Same),
+        _ => values::size(text)
+            .map(Size::Bytes)
+            .map_err(|e| format!("{e}, `min` or `same`")),
+    }
+}
+
+/// What the command line asks for.
+pub(super) fn wishes(args: &RestoreArgs, frame: Frame, random: bool) -> Wishes {
+    Wishes {
+        partition: args.partition,
+        frame,
+        size: args.size,
+        grow: args.grow.clone(),
+        defragment: args.defragment,
+        table: args.table.map(|t| match t {
+            TableChoice::Gpt => TableKind::Gpt,
+            TableChoice::Mbr => TableKind::Mbr,
+        }),
+        new_ids: args.new_ids,
+        measure: args.dry_run && random,
+    }
+}
+
+/// The plan where the archive can be read only once, from front to back.
+fn in_place(disk: &DiskInfo, wishes: &Wishes) -> Result<Replacement> {
+    if !wishes.is_plain() || matches!(wishes.frame, Frame::Partition { base: 1.., .. }) {
+        return Err(Error::unsupported(
+            "An archive from a pipe can only be restored as it was: anything else needs to read it by position",
+        )
+        .hint("save the archive to a file first"));
+    }
+    RestorePlan::new(disk, wishes.partition).map(Replacement::plain)
+}
+
+pub(super) fn not_without_yes(args: &RestoreArgs) -> Error {
+    let what = match args.into {
+        Some(m) => format!("Everything in partition {m} of the target would be overwritten"),
+        None => "Everything on the target would be overwritten".into(),
+    };
+    Error::refused(what)
+        .of(args.target.display().to_string())
+        .hint("check that it is the right device, then give --yes")
+}
+
+/// The same error once more.
+fn again(e: &Error) -> Error {
+    Error::new(e.kind(), e.message()).hint(e.advice().unwrap_or_default())
 }
 
 /// Checks everything that can be checked before the target is touched, then
@@ -154,7 +243,7 @@ pub fn run(args: &RestoreArgs, console: &Console) -> Result<Exit> {
         reader,
         archive.head(),
         archive.disk(),
-        Some(&archive),
+        Some((&archive, place.tape.is_some())),
         console,
     )
 }
@@ -164,12 +253,11 @@ fn go<R: Input + Send>(
     reader: StreamReader<R>,
     head: &Head,
     disk: &DiskInfo,
-    archive: Option<&Arc<Archive>>,
+    archive: Option<(&Arc<Archive>, bool)>,
     console: &Console,
 ) -> Result<Exit> {
-    let plan = RestorePlan::new(disk, args.partition)
-        .map_err(|e| e.of(args.archive.display().to_string()))?;
-    let device = is_device(&args.target) || is_unit(&args.target);
+    let unit = is_unit(&args.target);
+    let device = is_device(&args.target) || unit;
     if !device && values::is_for_devices(&args.target) && !args.target.exists() {
         // A slip of the pen must not fill the memory behind /dev with an image.
         return Err(Error::not_found("There is no such device")
@@ -177,28 +265,44 @@ fn go<R: Input + Send>(
             .hint("lsblk lists the disks and partitions"));
     }
     let system = System::read()?;
-    if !is_unit(&args.target) {
+    if !unit {
         system.check_target(&args.target)?;
     }
     if !device {
         system.check_target(&made_as(&args.target))?;
     }
-    tell_plan(args, &plan, head, device, console);
+    // What is there is opened as it will be written; nothing is written yet.
+    let there = match device || args.into.is_some() {
+        true => Some(There::open(args, disk.sector_bytes)?),
+        false => None,
+    };
+    let frame = match &there {
+        Some(t) => t.frame(args)?,
+        None => Frame::File,
+    };
+    let journal_at = journal_path(args, there.as_ref());
+    let wishes = wishes(args, frame, archive.is_some());
+    let before = match args.resume {
+        true => Some(Journal::decided(journal_at.as_ref().map_err(again)?)?),
+        false => None,
+    };
+    let new = match archive {
+        Some((a, slow)) => replace(a, slow, &wishes, before.as_ref(), console),
+        None => in_place(disk, &wishes),
+    }
+    .map_err(|e| e.of(args.archive.display().to_string()))?;
+    let plan = &new.plan;
+    tell_plan(args, &new, head, there.is_some(), console);
     if args.dry_run {
-        match device {
-            // As the real run opens it; nothing is written.
-            true => plan.fits(Target::open(args)?.sink())?,
-            false => fits_file(args)?,
+        match &there {
+            Some(t) => plan.fits(&*t.sink)?,
+            None => fits_file(args)?,
         }
         console.end_of_dry_run();
         return Ok(Exit::Done);
     }
-    if device && !args.yes {
-        return Err(
-            Error::refused("Everything on the target would be overwritten")
-                .of(args.target.display().to_string())
-                .hint("check that it is the right device, then give --yes"),
-        );
+    if there.is_some() && !args.yes {
+        return Err(not_without_yes(args));
     }
     let options = RestoreOptions {
         threads: args.threads.unwrap_or_else(default_threads),
@@ -207,15 +311,21 @@ fn go<R: Input + Send>(
         verify: args.verify,
     };
     let started = Instant::now();
-    let target = match device {
-        true => Target::open(args)?,
-        false => Target::make(args, plan.bytes, plan.sector_bytes)?,
+    let target = match there {
+        Some(t) => Target::There(t),
+        None => Target::make(args, plan.bytes, plan.sector_bytes)?,
     };
     plan.fits(target.sink())?;
-    let mut journal = target.journal(args, head.id.clone(), plan.digest(options.zero_free)?, console)?;
+    let subject = Subject {
+        archive: head.id.clone(),
+        plan: plan.digest(options.zero_free, &wishes)?,
+        target: target.id(),
+        decided: new.decided.clone(),
+    };
+    let mut journal = journal(args, journal_at, &subject, console)?;
     let mut summary = restore_with(
         reader,
-        &plan,
+        plan,
         target.sink(),
         &options,
         journal.as_mut(),
@@ -235,12 +345,12 @@ fn go<R: Input + Send>(
             None
         }
         Target::File(f) => Some(f.partial_path().to_path_buf()),
-        Target::There(..) => None,
+        Target::There(_) => None,
     };
     if let Some(j) = journal.take_if(|_| whole) {
         j.remove()?;
     }
-    if let Some(a) = archive {
+    if let Some((a, _)) = archive {
         name_files(a, &mut summary.damage, console);
     }
     tell_summary(args, &summary, left.as_deref(), started.elapsed(), console);

@@ -3,38 +3,120 @@
 use super::RestoreArgs;
 use crate::archive::partial_path;
 use crate::cli::console::Console;
-use crate::device::{BlockSink, FileSink, FileSinkOptions, Sink};
+use crate::device::{BlockSink, FileSink, FileSinkOptions, ImageSink, Sink, Source};
+use crate::disk::open_layout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::place::Places;
-use crate::ops::restore::{Journal, Subject, TargetId};
+use crate::ops::restore::{Frame, Journal, Subject, TargetId, existing};
 use crate::tape::state_dir;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+
+/// A target that is there already.
+pub struct There {
+    /// Where the bytes go.
+    pub sink: Box<dyn Sink>,
+    serial: Option<String>,
+    /// First byte of a partition on its disk.
+    start: Option<u64>,
+    name: String,
+}
+
+impl There {
+    /// A block device, the disk behind a logical unit, or with `--into` an image
+    /// file. Nothing is written yet.
+    pub fn open(args: &RestoreArgs, sector_size: u32) -> Result<Self> {
+        let path = &args.target;
+        if let Some(text) = path.to_str().filter(|_| is_unit(path)) {
+            let (disk, unit) = Places::default().disk_to_write(text)?;
+            return Self::unit(disk, unit.unit.identity()?.serial.clone());
+        }
+        let name = full(path).display().to_string();
+        if !is_device(path) {
+            return Ok(Self {
+                sink: Box::new(ImageSink::open(path, sector_size)?),
+                serial: None,
+                start: None,
+                name,
+            });
+        }
+        let device = BlockSink::open(path)?;
+        Ok(Self {
+            serial: device.serial(),
+            start: device.partition_start(),
+            sink: Box::new(device),
+            name,
+        })
+    }
+
+    fn unit(disk: crate::scsi::ScsiDisk, serial: Option<String>) -> Result<Self> {
+        Ok(Self {
+            name: Sink::name(&disk).to_string(),
+            sink: Box::new(disk),
+            serial,
+            start: None,
+        })
+    }
+
+    /// What of it is written.
+    pub fn frame(&self, args: &RestoreArgs) -> Result<Frame> {
+        let bytes = self.sink.len();
+        let Some(number) = args.into else {
+            return Ok(match self.start {
+                Some(start) => Frame::Partition {
+                    base: 0,
+                    bytes,
+                    start,
+                },
+                None => Frame::Device(bytes),
+            });
+        };
+        let layout = open_layout(&Reading(&*self.sink)).map_err(|e| e.of(self.name.clone()))?;
+        let range = existing(&layout, number).map_err(|e| e.of(self.name.clone()))?;
+        if layout.sector_size != self.sink.sector_size() {
+            return Err(Error::refused(format!(
+                "The partition table of the target counts in sectors of {} bytes, the archive in {}",
+                layout.sector_size,
+                self.sink.sector_size()
+            ))
+            .of(self.name.clone())
+            .hint("use a target with the same sector size"));
+        }
+        Ok(Frame::Partition {
+            base: range.start,
+            bytes: range.len(),
+            start: range.start,
+        })
+    }
+}
+
+/// A target that is read.
+struct Reading<'a>(&'a dyn Sink);
+
+impl Source for Reading<'_> {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+    fn sector_size(&self) -> u32 {
+        self.0.sector_size()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.0.read_at(offset, buf)
+    }
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+}
 
 /// A target that is open.
 pub enum Target {
     /// A file that is made.
     File(Box<FileSink>),
-    /// Something that is there already, and its serial number.
-    There(Box<dyn Sink>, Option<String>),
+    /// Something that is there already.
+    There(There),
 }
 
 impl Target {
-    /// A block device, or the disk behind a logical unit.
-    pub fn open(args: &RestoreArgs) -> Result<Self> {
-        Ok(match args.target.to_str().filter(|_| is_unit(&args.target)) {
-            Some(text) => {
-                let (disk, unit) = Places::default().disk_to_write(text)?;
-                Self::There(Box::new(disk), unit.unit.identity()?.serial.clone())
-            }
-            None => {
-                let device = BlockSink::open(&args.target)?;
-                let serial = device.serial();
-                Self::There(Box::new(device), serial)
-            }
-        })
-    }
-
     /// A file of this length; the partial one of an interrupted run with
     /// `--resume`.
     pub fn make(args: &RestoreArgs, len: u64, sector_size: u32) -> Result<Self> {
@@ -53,16 +135,16 @@ impl Target {
     pub fn sink(&self) -> &dyn Sink {
         match self {
             Self::File(f) => &**f,
-            Self::There(s, _) => &**s,
+            Self::There(t) => &*t.sink,
         }
     }
 
-    fn id(&self, args: &RestoreArgs) -> TargetId {
+    /// By what it is known again.
+    pub fn id(&self) -> TargetId {
         let sink = self.sink();
         let (name, serial) = match self {
             Self::File(f) => (f.partial_path().display().to_string(), None),
-            Self::There(..) if is_unit(&args.target) => (sink.name().to_string(), self.serial()),
-            Self::There(..) => (full(&args.target).display().to_string(), self.serial()),
+            Self::There(t) => (t.name.clone(), t.serial.clone()),
         };
         TargetId {
             name,
@@ -71,77 +153,66 @@ impl Target {
             serial,
         }
     }
+}
 
-    fn serial(&self) -> Option<String> {
-        match self {
-            Self::File(_) => None,
-            Self::There(_, serial) => serial.clone(),
-        }
+/// Where the journal is kept: beside a file that is made, else where this host
+/// remembers things.
+pub fn journal_path(args: &RestoreArgs, there: Option<&There>) -> Result<PathBuf> {
+    if let Some(path) = &args.journal {
+        return Ok(path.clone());
     }
+    let Some(there) = there else {
+        let mut name = made_as(&args.target).into_os_string();
+        name.push(".journal");
+        return Ok(name.into());
+    };
+    let dir = state_dir().ok_or_else(|| {
+        Error::usage("Neither XDG_STATE_HOME nor HOME says where the journal is to be kept")
+            .hint("name a file with --journal")
+    })?;
+    let name = there.serial.as_ref().unwrap_or(&there.name);
+    let plain: Vec<char> = name
+        .chars()
+        .map(|c| match c.is_ascii_alphanumeric() {
+            true => c,
+            false => '-',
+        })
+        .collect();
+    let tail: String = plain[plain.len().saturating_sub(80)..].iter().collect();
+    let digest = blake3::hash(name.as_bytes()).to_hex();
+    let file = format!("{}-{}.journal", tail.trim_start_matches('-'), &digest[..8]);
+    Ok(dir.join("restore").join(file))
+}
 
-    fn journal_path(&self, args: &RestoreArgs) -> Result<PathBuf> {
-        if let Some(path) = &args.journal {
-            return Ok(path.clone());
-        }
-        if let Self::File(f) = self {
-            let mut name = f.partial_path().as_os_str().to_owned();
-            name.push(".journal");
-            return Ok(name.into());
-        }
-        let dir = state_dir().ok_or_else(|| {
-            Error::usage("Neither XDG_STATE_HOME nor HOME says where the journal is to be kept")
-                .hint("name a file with --journal")
-        })?;
-        let dir = dir.join("restore");
-        std::fs::create_dir_all(&dir).map_err(|e| {
-            Error::io("Cannot make the directory for journals", e)
-                .of(dir.display().to_string())
-                .hint("name a file with --journal")
-        })?;
-        let id = self.id(args);
-        let name = id.serial.as_ref().unwrap_or(&id.name);
-        let plain: String = name
-            .chars()
-            .map(|c| match c.is_ascii_alphanumeric() {
-                true => c,
-                false => '-',
-            })
-            .collect();
-        let tail: String = plain.chars().rev().take(80).collect();
-        let tail: String = tail.chars().rev().collect();
-        let digest = blake3::hash(name.as_bytes()).to_hex();
-        let tail = tail.trim_start_matches('-');
-        Ok(dir.join(format!("{tail}-{}.journal", &digest[..8])))
+/// The journal for this restore: a new one, or with `--resume` that of the
+/// interrupted run. None where there is no place for one; it is said.
+pub fn journal(
+    args: &RestoreArgs,
+    path: Result<PathBuf>,
+    subject: &Subject,
+    console: &Console,
+) -> Result<Option<Journal>> {
+    if args.resume {
+        return Journal::take_up(&path?, subject).map(Some);
     }
-
-    /// The journal for this restore: a new one, or with `--resume` that of the
-    /// interrupted run. None where there is no place for one; it is said.
-    pub fn journal(
-        &self,
-        args: &RestoreArgs,
-        archive: String,
-        plan: String,
-        console: &Console,
-    ) -> Result<Option<Journal>> {
-        let subject = Subject {
-            archive,
-            plan,
-            target: self.id(args),
-        };
-        let path = self.journal_path(args);
-        if args.resume {
-            return Journal::take_up(&path?, &subject).map(Some);
+    let make = |path: PathBuf| {
+        if let (None, Some(dir)) = (&args.journal, path.parent()) {
+            std::fs::create_dir_all(dir).map_err(|e| {
+                Error::io("Cannot make the directory for journals", e)
+                    .of(dir.display().to_string())
+            })?;
         }
-        match path.and_then(|p| Journal::create(&p, &subject)) {
-            Ok(j) => Ok(Some(j)),
-            Err(e) if args.journal.is_some() || e.kind() == ErrorKind::Refused => Err(e),
-            Err(e) => {
-                console.caution(
-                    "journal",
-                    &format!("An interrupted restore could not go on: {e}"),
-                );
-                Ok(None)
-            }
+        Journal::create(&path, subject)
+    };
+    match path.and_then(make) {
+        Ok(j) => Ok(Some(j)),
+        Err(e) if args.journal.is_some() || e.kind() == ErrorKind::Refused => Err(e),
+        Err(e) => {
+            console.caution(
+                "journal",
+                &format!("No journal is kept, so an interrupted restore could not go on: {e}"),
+            );
+            Ok(None)
         }
     }
 }

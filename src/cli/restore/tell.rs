@@ -5,8 +5,10 @@ use crate::archive::Head;
 use crate::cli::console::Console;
 use crate::cli::damage;
 use crate::cli::facts::PartitionRow;
-use crate::cli::text::{bytes, duration, rate, safe};
-use crate::ops::restore::{RestorePlan, RestoreSummary};
+use crate::cli::text::{bytes, count, duration, rate, safe};
+use crate::ops::restore::{
+    Difference, Landing, Replacement, RestoreSummary, Smallest, VolumeRow,
+};
 use crate::units::human_bytes;
 use serde::Serialize;
 use std::fmt::Write;
@@ -22,19 +24,35 @@ struct PlanRow<'a> {
     target: String,
     device: bool,
     partitions: Vec<PartitionRow<'a>>,
+    /// Where each was, and what becomes of it.
+    places: Vec<PlaceRow>,
+    smallest: Option<Smallest>,
+    volumes: &'a [VolumeRow],
+    differences: &'a [Difference],
     bytes: u64,
     sector_bytes: u32,
     zero_free: bool,
     dry_run: bool,
 }
 
+#[derive(Serialize)]
+struct PlaceRow {
+    partition: u16,
+    old_start: u64,
+    old_bytes: u64,
+    start: u64,
+    bytes: u64,
+    laid_out_anew: bool,
+}
+
 pub fn tell_plan(
     args: &RestoreArgs,
-    plan: &RestorePlan,
+    new: &Replacement,
     head: &Head,
     device: bool,
     console: &Console,
 ) {
+    let plan = &new.plan;
     let row = PlanRow {
         archive: args.archive.display().to_string(),
         id: &head.id,
@@ -51,6 +69,10 @@ pub fn tell_plan(
                 ..PartitionRow::of(&l.region)
             })
             .collect(),
+        places: plan.regions.iter().map(place).collect(),
+        smallest: new.smallest,
+        volumes: &new.volumes,
+        differences: &new.differences,
         bytes: plan.bytes,
         sector_bytes: plan.sector_bytes,
         zero_free: args.zero_free,
@@ -80,6 +102,7 @@ pub fn tell_plan(
     for p in &row.partitions {
         t += &p.line();
     }
+    t += &changes(new);
     if args.zero_free {
         t += "What the archive does not hold is overwritten with zeros\n";
     }
@@ -87,6 +110,59 @@ pub fn tell_plan(
         t += "Nothing was written: this was a dry run\n";
     }
     console.say(&t);
+}
+
+fn place(l: &Landing) -> PlaceRow {
+    PlaceRow {
+        partition: l.region.number,
+        old_start: l.region.start,
+        old_bytes: l.region.bytes,
+        start: l.base,
+        bytes: l.bytes,
+        laid_out_anew: l.change.is_some(),
+    }
+}
+
+/// Sizes, what moves, and what will not be the same, in lines.
+fn changes(new: &Replacement) -> String {
+    let mut t = String::new();
+    if let Some(s) = new.smallest {
+        let _ = writeln!(
+            t,
+            "Smallest target: {} in place, {} after relocation",
+            bytes(s.in_place),
+            bytes(s.relocated)
+        );
+    }
+    for v in &new.volumes {
+        let _ = writeln!(
+            t,
+            "  Partition {}: its volume needs {} in place, {} after relocation",
+            v.partition,
+            bytes(v.smallest.in_place),
+            bytes(v.smallest.relocated)
+        );
+        if let Some(why) = &v.rigid {
+            let _ = writeln!(t, "    It cannot be changed: {}", safe(why));
+        }
+        if let Some(c) = &v.change {
+            let _ = writeln!(
+                t,
+                "    {} of {} move, {} written differently",
+                count(c.clusters_moved, "cluster"),
+                c.used_clusters,
+                count(c.records_rewritten, "file record")
+            );
+        }
+    }
+    if !new.differences.is_empty() {
+        t += "What will not be the same:\n";
+    }
+    for d in &new.differences {
+        let who = d.partition.map(|n| format!("partition {n}: "));
+        let _ = writeln!(t, "  {}{}", who.unwrap_or_default(), safe(&d.message));
+    }
+    t
 }
 
 #[derive(Serialize)]

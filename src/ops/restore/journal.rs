@@ -1,6 +1,7 @@
 //! The journal of a restore: what of the stream is durably on the target, so
 //! that an interrupted run can go on. `docs/journal.md` defines the form.
 
+use super::replace::Decided;
 use crate::error::{Error, Result};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
@@ -10,12 +11,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+const NO_FIRST: &str = "does not begin with a sound line";
 /// Version of the form.
 const VERSION: u32 = 1;
 /// Longest journal that is read.
 const MOST_BYTES: u64 = 256 << 20;
 /// Longest line.
-const MOST_LINE: u64 = 1 << 20;
+const MOST_LINE: u64 = 4 << 20;
 /// Bytes after which the target is made durable, and an entry made of it.
 const BYTES: u64 = 256 << 20;
 /// Time after which it is.
@@ -32,6 +34,9 @@ pub struct Subject {
     pub plan: String,
     /// The target.
     pub target: TargetId,
+    /// What was decided at random: it may differ, the journal's counts.
+    #[serde(default)]
+    pub decided: Decided,
 }
 
 /// By what a target is known again.
@@ -159,8 +164,16 @@ impl Journal {
         Ok(new)
     }
 
-    /// The one of an interrupted run, if it is about the same.
-    pub fn take_up(path: &Path, subject: &Subject) -> Result<Self> {
+    /// What an interrupted run decided.
+    pub fn decided(path: &Path) -> Result<Decided> {
+        let old = Self::open_old(path)?;
+        let mut reader = BufReader::new(&old.file);
+        let first = line::<First>(&mut reader).map_err(|e| old.failed(e))?;
+        let (first, _) = first.ok_or_else(|| old.damaged(NO_FIRST))?;
+        Ok(first.subject.decided)
+    }
+
+    fn open_old(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Err(
                 Error::not_found("There is no journal of an interrupted restore")
@@ -168,7 +181,12 @@ impl Journal {
                     .hint("start without --resume"),
             );
         }
-        let mut old = Self::open(path, &mut OpenOptions::new())?;
+        Self::open(path, &mut OpenOptions::new())
+    }
+
+    /// The one of an interrupted run, if it is about the same.
+    pub fn take_up(path: &Path, subject: &Subject) -> Result<Self> {
+        let mut old = Self::open_old(path)?;
         let len = old.file.metadata().map_err(|e| old.failed(e))?.len();
         if len > MOST_BYTES {
             return Err(old.damaged(&format!("has {len} bytes, at most {MOST_BYTES} are read")));
@@ -176,7 +194,7 @@ impl Journal {
         let mut reader = BufReader::new(old.file.try_clone().map_err(|e| old.failed(e))?);
         let (first, mut end) = match line::<First>(&mut reader).map_err(|e| old.failed(e))? {
             Some(l) => l,
-            None => return Err(old.damaged("does not begin with a sound line")),
+            None => return Err(old.damaged(NO_FIRST)),
         };
         if first.ntbak_journal != VERSION {
             return Err(old.damaged(&format!(

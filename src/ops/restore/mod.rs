@@ -6,17 +6,28 @@
 //! | `job` | each record to its place |
 //! | `written` | reading back |
 //! | `journal`, `checkpoints` | going on after an interruption |
+//! | `replace`, `volumes` | the plan for a replacement disk |
+//! | `disk_view`, `kept` | the disk of an archive, and what stays of it outside of partitions |
 
 mod checkpoints;
+mod disk_view;
 mod job;
 mod journal;
+mod kept;
 mod plan;
+mod replace;
+mod volumes;
 mod written;
 
 pub use journal::{Journal, Progress, Subject, TargetId};
+pub use disk_view::DiskView;
 pub use plan::{Landing, Patch, RestorePlan, chosen};
+pub use replace::{
+    Decided, Difference, Frame, Replacement, Size, Smallest, Wishes, existing, replace,
+};
+pub use volumes::VolumeRow;
 
-use super::stream::{Damage, Delivered, StreamReader};
+use super::stream::{Damage, Delivered, Outcome, StreamReader};
 use crate::archive::{Head, Input, Totals};
 use crate::device::Sink;
 use crate::error::{Error, ErrorKind, Result};
@@ -178,6 +189,35 @@ pub fn restore_with<R: Input + Send>(
         mismatches,
         totals: outcome.totals,
     })
+}
+
+/// Compares a target with the archive that others restored to it as the plan
+/// says: what the archive is worth, and the ranges that are not as they should be.
+pub fn read_back<R: Input + Send>(
+    reader: StreamReader<R>,
+    plan: &RestorePlan,
+    target: &dyn Sink,
+    options: &RestoreOptions,
+    observer: &dyn Observer,
+) -> Result<(Outcome, Vec<ByteRange>)> {
+    let options = RestoreOptions {
+        verify: true,
+        zero_free: false,
+        ..*options
+    };
+    // To the job all of it is there, so that nothing is written.
+    let all = Progress {
+        sequence: Some(u64::MAX),
+        ..Progress::default()
+    };
+    let job = Job::new(plan, &options, target, Some(&all))?;
+    observer.begin("read the archive", None);
+    let outcome = reader.run(options.threads, observer, |header, raw| {
+        job.put(header, Some(raw))
+    })?;
+    observer.end();
+    let bad = job.read_back(observer)?;
+    Ok((outcome, bad))
 }
 
 /// Makes a target that holds something look like nothing, or looks whether one

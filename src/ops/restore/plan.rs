@@ -205,10 +205,10 @@ impl RestorePlan {
     }
 
     /// BLAKE3 in hex over everything that decides what is on the target when
-    /// it is restored, but for the archive.
-    pub fn digest(&self, zero_free: bool) -> Result<String> {
+    /// it is restored, but for the archive, and over what was asked for.
+    pub fn digest(&self, zero_free: bool, wishes: &impl Serialize) -> Result<String> {
         let mut hash = blake3::Hasher::new();
-        let json = serde_json::to_vec(self).map_err(|e| {
+        let json = serde_json::to_vec(&(self, wishes)).map_err(|e| {
             Error::new(ErrorKind::Damaged, "Cannot write the plan as JSON").caused_by(e)
         })?;
         hash.update(&json);

@@ -1,0 +1,631 @@
+//! The plan for a replacement disk: another size, another place, another
+//! layout of its volumes.
+
+use super::disk_view::DiskView;
+use super::kept::Kept;
+use super::plan::{Landing, Patch, RestorePlan, chosen};
+use super::volumes::{Volumes, VolumeRow};
+use crate::archive::{Archive, DiskInfo, Region, RegionKind};
+use crate::device::Source;
+use crate::disk::replace::{self, Arrangement, Ids, NewPartition, Room, TableWish};
+use crate::disk::{Layout, Partition, TableKind, open_layout};
+use crate::error::{Error, Result};
+use crate::observe::Observer;
+use crate::units::{ByteRange, human_bytes};
+use crate::volume::rework::Wish;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The length that a target is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Size {
+    /// That of the source, whatever the target has.
+    Same,
+    /// The smallest one.
+    Min,
+    /// Bytes.
+    Bytes(u64),
+}
+
+/// What is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Frame {
+    /// A file of any length.
+    File,
+    /// A device of so many bytes.
+    Device(u64),
+    /// A part of a disk, where a partition is: its place on the target, and how
+    /// many bytes stand before it on its disk.
+    Partition {
+        /// First byte on the target.
+        base: u64,
+        /// Bytes.
+        bytes: u64,
+        /// First byte on the disk.
+        start: u64,
+    },
+}
+
+/// What is wished of a restore.
+#[derive(Clone, Debug, Serialize)]
+pub struct Wishes {
+    /// Only this partition.
+    pub partition: Option<u16>,
+    /// What is written to.
+    pub frame: Frame,
+    /// Length of the target.
+    pub size: Option<Size>,
+    /// Partitions that take the room that is left over.
+    pub grow: Vec<u16>,
+    /// Every file in one run.
+    pub defragment: bool,
+    /// A new partition table around one partition.
+    pub table: Option<TableKind>,
+    /// New identities.
+    pub new_ids: bool,
+    /// The plan is only looked at: the smallest sizes are found out too.
+    pub measure: bool,
+}
+
+impl Wishes {
+    /// True when nothing is wished that asks for more than copying.
+    pub fn is_plain(&self) -> bool {
+        let here = matches!(self.size, None | Some(Size::Same));
+        let wished = self.defragment || self.new_ids || self.table.is_some() || self.measure;
+        here && !wished && self.grow.is_empty()
+    }
+}
+
+/// What was decided at random: a run that goes on decides the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// The table.
+    pub arrangement: Option<Arrangement>,
+    /// Serial numbers of volumes, by partition.
+    pub serials: BTreeMap<u16, u64>,
+}
+
+/// Something that will not be as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The partition; none: the disk.
+    pub partition: Option<u16>,
+    /// A short stable word for scripts.
+    pub code: String,
+    /// The sentence for people.
+    pub message: String,
+}
+
+/// How small a target can be, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Smallest {
+    /// With every partition as large as it is, where it is; of a volume with
+    /// every cluster where it is.
+    pub in_place: u64,
+    /// After relocation.
+    pub relocated: u64,
+}
+
+/// The plan with what is to be known about it.
+pub struct Replacement {
+    /// What goes where.
+    pub plan: RestorePlan,
+    /// What cannot be found out again.
+    pub decided: Decided,
+    /// How small the target can be, where that was found out.
+    pub smallest: Option<Smallest>,
+    /// NTFS volumes that were looked at.
+    pub volumes: Vec<VolumeRow>,
+    /// What will not be the same.
+    pub differences: Vec<Difference>,
+}
+
+impl Replacement {
+    /// Bit for bit in place.
+    pub fn plain(plan: RestorePlan) -> Self {
+        Self {
+            plan,
+            decided: Decided::default(),
+            smallest: None,
+            volumes: Vec::new(),
+            differences: Vec::new(),
+        }
+    }
+}
+
+struct Planner<'a> {
+    disk: &'a DiskInfo,
+    view: Arc<DiskView>,
+    wishes: &'a Wishes,
+    before: Option<&'a Decided>,
+    volumes: Volumes<'a>,
+    out: Replacement,
+}
+
+/// Plans a restore. `slow`: the archive is on tape. `before`: what an
+/// interrupted run decided.
+pub fn replace(
+    archive: &Arc<Archive>,
+    slow: bool,
+    wishes: &Wishes,
+    before: Option<&Decided>,
+    observer: &dyn Observer,
+) -> Result<Replacement> {
+    let disk = archive.disk();
+    let region = chosen(disk, wishes.partition)?;
+    check(disk, region, wishes)?;
+    let plan = RestorePlan::new(disk, wishes.partition)?;
+    let view = Arc::new(DiskView::new(archive, slow)?);
+    let mut p = Planner {
+        disk,
+        view: view.clone(),
+        wishes,
+        before,
+        volumes: Volumes::new(disk, view, observer),
+        out: Replacement::plain(plan),
+    };
+    match (region, bare(disk), wishes.table) {
+        (Some(r), _, Some(table)) => p.fresh(r, table)?,
+        (None, Some(r), Some(table)) => p.fresh(r, table)?,
+        (Some(r), _, None) | (None, Some(r), None) => p.volume(r)?,
+        (None, None, _) => p.whole()?,
+    }
+    p.out.volumes = p.volumes.rows()?;
+    Ok(p.out)
+}
+
+/// The volume that a source without a table is.
+fn bare(disk: &DiskInfo) -> Option<&Region> {
+    match disk.regions.as_slice() {
+        [only] if disk.table == crate::archive::TableKind::None => Some(only),
+        _ => None,
+    }
+}
+
+/// Refuses what makes no sense.
+fn check(disk: &DiskInfo, region: Option<&Region>, w: &Wishes) -> Result<()> {
+    if w.table.is_some() && region.is_none() && bare(disk).is_none() {
+        return Err(Error::usage("A new table is for one partition")
+            .hint("say which one with --partition"));
+    }
+    if w.table.is_some() && matches!(w.frame, Frame::Partition { .. }) {
+        return Err(Error::usage("A new table is for a bare disk, not for a partition"));
+    }
+    if !matches!(w.frame, Frame::File) && !matches!(w.size, None | Some(Size::Same)) {
+        return Err(
+            Error::usage("--size is for a file: a device has its own size")
+                .hint("leave it out, or give --size same for what the source had"),
+        );
+    }
+    for &n in &w.grow {
+        let r = disk
+            .region(n)
+            .filter(|r| r.number != 0 && region.is_none_or(|only| only.number == n))
+            .ok_or_else(|| Error::not_found(format!("No partition {n} is restored")))?;
+        if r.kind != RegionKind::Ntfs {
+            return Err(Error::unsupported(format!(
+                "Partition {n} holds {}, and only NTFS volumes can grow",
+                r.content
+            )));
+        }
+    }
+    if w.defragment {
+        let mut all = disk.regions.iter();
+        let any = match region {
+            Some(r) => r.kind == RegionKind::Ntfs,
+            None => all.any(|r| r.kind == RegionKind::Ntfs),
+        };
+        if !any {
+            return Err(Error::unsupported("Only NTFS volumes can be defragmented"));
+        }
+    }
+    Ok(())
+}
+
+fn too_small(has: u64, needed: u64, whose: &str) -> Error {
+    Error::refused(format!(
+        "The target is too small: it has {has} bytes ({}), {needed} bytes ({}) are needed",
+        human_bytes(has),
+        human_bytes(needed)
+    ))
+    .hint(whose)
+}
+
+impl Planner<'_> {
+    fn sector(&self) -> u64 {
+        u64::from(self.disk.sector_bytes)
+    }
+
+    fn table_wish(&self) -> TableWish {
+        TableWish {
+            sector_size: self.disk.sector_bytes,
+            ids: match self.wishes.new_ids {
+                true => Ids::New,
+                false => Ids::Keep,
+            },
+        }
+    }
+
+    fn differ(&mut self, partition: Option<u16>, code: &str, message: impl Into<String>) {
+        self.out.differences.push(Difference {
+            partition,
+            code: code.to_string(),
+            message: message.into(),
+        });
+    }
+
+    /// All of a disk with a table.
+    fn whole(&mut self) -> Result<()> {
+        let w = self.wishes;
+        let len = self.disk.bytes;
+        let target = match (w.frame, w.size) {
+            (_, Some(Size::Same)) | (Frame::File, None) => Some(len),
+            (Frame::File, Some(Size::Bytes(n))) => Some(n / self.sector() * self.sector()),
+            (Frame::File, Some(Size::Min)) => None,
+            (Frame::Device(n), _) => Some(n / self.sector() * self.sector()),
+            (Frame::Partition { base: 0, bytes, .. }, _) => Some(bytes / self.sector() * self.sector()),
+            (Frame::Partition { .. }, _) => {
+                return Err(Error::usage(
+                    "The archive is of a whole disk, which does not go into a partition",
+                )
+                .hint("say which partition with --partition"));
+            }
+        };
+        let same = target == Some(len);
+        if same && w.is_plain() {
+            return Ok(());
+        }
+        let layout = self.layout()?;
+        let shrinks = target.is_none_or(|t| t < len);
+        let look = shrinks || w.measure || w.size == Some(Size::Min);
+        let mut rooms = Vec::new();
+        for p in &layout.partitions {
+            let number = number(p)?;
+            let grow = w.grow.contains(&number);
+            let is_ntfs = self.volumes.is_ntfs(number);
+            let smallest = match is_ntfs && look {
+                true => self.volumes.smallest(number)?.relocated.min(p.length),
+                false => p.length,
+            };
+            rooms.push(Room {
+                number: p.number,
+                smallest,
+                grow,
+                movable: true,
+            });
+        }
+        if look {
+            let s = replace::measure(&layout, &*self.view, &rooms)?;
+            self.out.smallest = Some(Smallest {
+                in_place: s.unchanged,
+                relocated: s.possible,
+            });
+        }
+        let target = match target {
+            Some(t) => t,
+            None => self.out.smallest.map_or(len, |s| s.relocated),
+        };
+        let before = self.before.and_then(|d| d.arrangement.clone());
+        let arrangement = match before {
+            Some(a) => a,
+            None => replace::arrange(&layout, &*self.view, &rooms, target, &self.table_wish())?,
+        };
+        if arrangement.new_length != target {
+            return Err(other_size());
+        }
+        self.carry_out(&arrangement, |n| u16::try_from(n).ok())?;
+        self.out.decided.arrangement = Some(arrangement);
+        Ok(())
+    }
+
+    fn layout(&self) -> Result<Layout> {
+        let layout = open_layout(&*self.view)?;
+        let known = |p: &Partition| {
+            let n = u16::try_from(p.number).ok();
+            n.and_then(|n| self.disk.region(n))
+                .is_some_and(|r| (r.start, r.bytes) == (p.start, p.length))
+        };
+        let all = layout.partitions.iter().filter(|p| p.length > 0).all(known);
+        let count = self.disk.regions.iter().filter(|r| r.number != 0).count();
+        let found = layout.partitions.iter().filter(|p| p.length > 0).count();
+        if !all || count != found {
+            return Err(Error::unsupported(
+                "The archive does not hold every partition that its table names, so the disk cannot be laid out anew",
+            )
+            .hint("restore it in its old size (--size same), or its partitions one by one"));
+        }
+        Ok(layout)
+    }
+
+    /// Landings, patches and zeros of an arrangement. `region`: the region of a
+    /// partition of it.
+    fn carry_out(
+        &mut self,
+        a: &Arrangement,
+        region: impl Fn(u32) -> Option<u16>,
+    ) -> Result<()> {
+        let mut landings = Vec::new();
+        let unchanged = a.is_unchanged();
+        if let Some(r) = self.disk.region(0).filter(|_| a.table != TableKind::None) {
+            let outside = Landing::plain(r, 0);
+            landings.push(match unchanged {
+                true => outside,
+                false => Landing {
+                    bytes: a.new_length,
+                    change: Some(Arc::new(Kept::new(a.kept.iter().copied(), a.new_length))),
+                    ..outside
+                },
+            });
+        }
+        for p in &a.partitions {
+            let Some(r) = region(p.number).and_then(|n| self.disk.region(n)) else {
+                continue;
+            };
+            let grown = p.new.len() > r.bytes;
+            let wish = Wish {
+                new_bytes: (p.new.len() != r.bytes).then_some(p.new.len()),
+                grow_file_system: grown && self.wishes.grow.contains(&r.number),
+                hidden_sectors: p.hidden_sectors,
+                ..Wish::default()
+            };
+            if p.moved() {
+                self.differ(
+                    Some(r.number),
+                    "partition-moved",
+                    format!(
+                        "Partition {} begins at byte {:#x}, it was at {:#x}",
+                        r.number, p.new.start, p.old.start
+                    ),
+                );
+            }
+            if p.new.len() != r.bytes {
+                self.differ(
+                    Some(r.number),
+                    "partition-resized",
+                    format!(
+                        "Partition {} has {}, it had {}",
+                        r.number,
+                        human_bytes(p.new.len()),
+                        human_bytes(r.bytes)
+                    ),
+                );
+            }
+            let landing = self.land(r, p.new.start, p.new.len(), wish)?;
+            landings.push(landing);
+        }
+        let mut patches = Vec::new();
+        for v in &a.volume_patches {
+            if let Some(p) = a.partitions.iter().find(|p| p.number == v.number) {
+                patches.push(Patch {
+                    at: p.new.start + v.patch.offset,
+                    bytes: v.patch.bytes.clone(),
+                });
+            }
+        }
+        patches.extend(a.table_patches.iter().map(|p| Patch {
+            at: p.offset,
+            bytes: p.bytes.clone(),
+        }));
+        for id in &a.new_ids {
+            let who = match id.partition {
+                Some(n) => format!("Partition {n}"),
+                None => "The disk".to_string(),
+            };
+            let was = id.old.as_deref().unwrap_or("none");
+            self.differ(
+                id.partition.and_then(|n| u16::try_from(n).ok()),
+                "new-id",
+                format!("{who} has the identity {}, it was {was}", id.new),
+            );
+        }
+        for n in &a.notes {
+            self.differ(None, &n.code, n.message.clone());
+        }
+        self.out.plan.regions = landings;
+        self.out.plan.patches = patches;
+        self.out.plan.zeros.clone_from(&a.zeroed);
+        self.out.plan.bytes = a.new_length;
+        Ok(())
+    }
+
+    /// One region at its new place.
+    fn land(&mut self, r: &Region, base: u64, len: u64, mut wish: Wish) -> Result<Landing> {
+        let plain = Landing {
+            bytes: len,
+            ..Landing::plain(r, base)
+        };
+        if !self.volumes.is_ntfs(r.number) {
+            return match len < r.bytes {
+                true => Err(too_small(
+                    len,
+                    r.bytes,
+                    &format!(
+                        "partition {} holds {}, which cannot be made smaller",
+                        r.number, r.content
+                    ),
+                )),
+                false => Ok(plain),
+            };
+        }
+        wish.defragment = self.wishes.defragment;
+        if self.wishes.new_ids {
+            let known = self.before.and_then(|d| d.serials.get(&r.number)).copied();
+            let serial = match known {
+                Some(s) => s,
+                None => u64::from_le_bytes(crate::random::bytes::<8>()?),
+            };
+            self.out.decided.serials.insert(r.number, serial);
+            wish.new_serial = Some(serial);
+            let was = r.serial.as_deref().unwrap_or("unknown");
+            self.differ(
+                Some(r.number),
+                "new-serial",
+                format!("The volume's serial number is {serial:016x}, it was {was}"),
+            );
+        }
+        if wish == Wish::default() {
+            return Ok(plain);
+        }
+        let change = self.volumes.plan(r.number, &wish)?;
+        for c in &change.report().changes {
+            self.differ(Some(r.number), &c.code, c.message.clone());
+        }
+        Ok(Landing {
+            bytes: len,
+            change: Some(change),
+            ..plain
+        })
+    }
+
+    /// One volume, alone.
+    fn volume(&mut self, r: &Region) -> Result<()> {
+        let w = self.wishes;
+        let sector = self.sector();
+        let is_ntfs = self.volumes.is_ntfs(r.number);
+        if is_ntfs && (w.measure || w.size == Some(Size::Min)) {
+            self.out.smallest = Some(self.volumes.smallest(r.number)?);
+        } else if w.measure || w.size == Some(Size::Min) {
+            self.out.smallest = Some(Smallest {
+                in_place: r.bytes,
+                relocated: r.bytes,
+            });
+        }
+        let grow = w.grow.contains(&r.number);
+        let (base, room) = match w.frame {
+            Frame::File => (0, None),
+            Frame::Device(n) => (0, Some(n / sector * sector)),
+            Frame::Partition { base, bytes, .. } => (base, Some(bytes / sector * sector)),
+        };
+        let len = match (w.size, room) {
+            (Some(Size::Same), _) | (None, None) => r.bytes,
+            (Some(Size::Bytes(n)), _) => n / sector * sector,
+            (Some(Size::Min), _) => self.out.smallest.map_or(r.bytes, |s| s.relocated),
+            (None, Some(n)) if grow || n < r.bytes => n,
+            (None, Some(_)) => r.bytes,
+        };
+        let hidden = match w.frame {
+            Frame::Partition { start, .. } if is_ntfs => self.hidden(r, start / sector)?,
+            _ => None,
+        };
+        let wish = Wish {
+            new_bytes: (len != r.bytes).then_some(len),
+            // A size that was asked for is the volume's.
+            grow_file_system: grow || (w.frame == Frame::File && len > r.bytes),
+            hidden_sectors: hidden,
+            ..Wish::default()
+        };
+        let landing = self.land(r, base, len, wish)?;
+        self.out.plan.bytes = base + landing.bytes;
+        self.out.plan.regions = vec![landing];
+        Ok(())
+    }
+
+    /// Sectors before the partition, where the boot sector tells another number.
+    fn hidden(&self, r: &Region, sectors: u64) -> Result<Option<u32>> {
+        let Ok(wanted) = u32::try_from(sectors) else {
+            return Ok(None);
+        };
+        let mut boot = vec![0; self.disk.sector_bytes as usize];
+        if let Some(s) = self.view.partition(r.number) {
+            s.read_at(0, &mut boot)?;
+        }
+        let told = boot.get(0x1c..0x20).and_then(|b| b.try_into().ok());
+        Ok((told.map(u32::from_le_bytes) != Some(wanted)).then_some(wanted))
+    }
+
+    /// One volume onto a bare disk with a new table.
+    fn fresh(&mut self, r: &Region, table: TableKind) -> Result<()> {
+        let w = self.wishes;
+        let source = self
+            .view
+            .partition(r.number)
+            .ok_or_else(|| Error::not_found(format!("The archive has no partition {}", r.number)))?;
+        let layout = match self.disk.region(0) {
+            Some(_) => open_layout(&*self.view).ok(),
+            None => None,
+        };
+        let listed = layout.as_ref().and_then(|l| l.partition(r.number.into()).ok());
+        let guessed = open_layout(&*source).ok();
+        let whole = guessed.as_ref().and_then(|l| l.partitions.first());
+        let partition = match (listed, whole) {
+            (Some(p), _) if (p.start, p.length) == (r.start, r.bytes) => p.clone(),
+            (_, Some(p)) => Partition {
+                number: r.number.into(),
+                start: r.start,
+                length: r.bytes,
+                ..p.clone()
+            },
+            _ => {
+                return Err(Error::unsupported(
+                    "Nothing tells what the partition is, so no table can name it",
+                ));
+            }
+        };
+        let is_ntfs = self.volumes.is_ntfs(r.number);
+        let known = match is_ntfs {
+            true => self.volumes.smallest(r.number)?.relocated.min(r.bytes),
+            false => r.bytes,
+        };
+        let wish = self.table_wish();
+        let part = NewPartition {
+            partition: &partition,
+            volume: &*source,
+            disk_id: layout.as_ref().and_then(|l| l.disk_id.as_deref()),
+            room: Room {
+                number: 1,
+                smallest: known,
+                grow: w.grow.contains(&r.number),
+                movable: true,
+            },
+        };
+        let ample = r.bytes.saturating_add(64 << 20);
+        let sizes = replace::fresh(table, &part, ample, &wish)?.smallest;
+        self.out.smallest = Some(Smallest {
+            in_place: sizes.unchanged,
+            relocated: sizes.possible,
+        });
+        let sector = self.sector();
+        let target = match (w.frame, w.size) {
+            (Frame::Device(n), _) => n / sector * sector,
+            (_, Some(Size::Bytes(n))) => n / sector * sector,
+            (_, Some(Size::Min)) => sizes.possible,
+            _ => sizes.unchanged,
+        };
+        let a = match self.before.and_then(|d| d.arrangement.clone()) {
+            Some(a) => a,
+            None => replace::fresh(table, &part, target, &wish)?,
+        };
+        if a.new_length != target || a.table != table {
+            return Err(other_size());
+        }
+        let number = r.number;
+        self.carry_out(&a, |_| Some(number))?;
+        // What lies outside is the new disk's own.
+        self.out.plan.regions.retain(|l| l.region.number == number);
+        self.out.decided.arrangement = Some(a);
+        Ok(())
+    }
+}
+
+fn other_size() -> Error {
+    Error::refused("The interrupted restore was of something else: its target had another size")
+        .hint("give what it was begun with, or start again without --resume")
+}
+
+fn number(p: &Partition) -> Result<u16> {
+    u16::try_from(p.number)
+        .map_err(|_| Error::unsupported(format!("There is a partition {}", p.number)))
+}
+
+/// The range of a partition on a disk that is there.
+pub fn existing(layout: &Layout, number: u16) -> Result<ByteRange> {
+    let p = layout.partition(number.into())?;
+    match layout.table {
+        TableKind::None => Err(Error::not_found("The target has no partition table")
+            .hint("--table gpt makes one")),
+        _ => Ok(p.range()),
+    }
+}
