@@ -4,6 +4,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod disks;
 mod executor;
+mod kill;
+mod program;
 mod resume;
 mod toy;

@@ -22,6 +22,8 @@ struct PlanRow<'a> {
     created: &'a str,
     source: &'a str,
     target: String,
+    /// Partition of the target that is overwritten.
+    into: Option<u16>,
     device: bool,
     partitions: Vec<PartitionRow<'a>>,
     /// Where each was, and what becomes of it.
@@ -59,6 +61,7 @@ pub fn tell_plan(
         created: &head.created,
         source: &head.source.path,
         target: args.target.display().to_string(),
+        into: args.into,
         device,
         partitions: plan
             .regions
@@ -87,16 +90,20 @@ pub fn tell_plan(
         safe(row.source),
         safe(row.created)
     );
+    let what = match (device, args.into) {
+        (_, Some(m)) => format!("partition {m} of it is overwritten"),
+        (true, None) => "a block device that is overwritten".into(),
+        (false, None) => "a file".into(),
+    };
+    let restored = match args.into {
+        Some(_) => plan.regions.iter().map(|l| l.bytes).sum(),
+        None => row.bytes,
+    };
     let _ = writeln!(
         t,
-        "Target: {}, {}, {} to be restored, sectors of {}",
+        "Target: {}, {what}, {} to be restored, sectors of {}",
         safe(&row.target),
-        if device {
-            "a block device that is overwritten"
-        } else {
-            "a file"
-        },
-        bytes(row.bytes),
+        bytes(restored),
         row.sector_bytes
     );
     for p in &row.partitions {
@@ -159,8 +166,11 @@ fn changes(new: &Replacement) -> String {
         t += "What will not be the same:\n";
     }
     for d in &new.differences {
-        let who = d.partition.map(|n| format!("partition {n}: "));
-        let _ = writeln!(t, "  {}{}", who.unwrap_or_default(), safe(&d.message));
+        let who = match d.partition {
+            Some(n) => format!("partition {n}"),
+            None => "disk".into(),
+        };
+        let _ = writeln!(t, "  {who}: {}", safe(&d.message));
     }
     t
 }

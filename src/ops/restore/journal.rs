@@ -68,7 +68,6 @@ impl TargetId {
 #[derive(Serialize, Deserialize)]
 struct First {
     ntbak_journal: u32,
-    #[serde(flatten)]
     subject: Subject,
 }
 

@@ -6,7 +6,6 @@ use super::kept::Kept;
 use super::plan::{Landing, Patch, RestorePlan, chosen};
 use super::volumes::{Volumes, VolumeRow};
 use crate::archive::{Archive, DiskInfo, Region, RegionKind};
-use crate::device::Source;
 use crate::disk::replace::{self, Arrangement, Ids, NewPartition, Room, TableWish};
 use crate::disk::{Layout, Partition, TableKind, open_layout};
 use crate::error::{Error, Result};
@@ -376,8 +375,8 @@ impl Planner<'_> {
                     Some(r.number),
                     "partition-moved",
                     format!(
-                        "Partition {} begins at byte {:#x}, it was at {:#x}",
-                        r.number, p.new.start, p.old.start
+                        "It begins at byte {:#x} of the disk, it was at {:#x}",
+                        p.new.start, p.old.start
                     ),
                 );
             }
@@ -386,8 +385,7 @@ impl Planner<'_> {
                     Some(r.number),
                     "partition-resized",
                     format!(
-                        "Partition {} has {}, it had {}",
-                        r.number,
+                        "It has {}, it had {}",
                         human_bytes(p.new.len()),
                         human_bytes(r.bytes)
                     ),
@@ -410,16 +408,10 @@ impl Planner<'_> {
             bytes: p.bytes.clone(),
         }));
         for id in &a.new_ids {
-            let who = match id.partition {
-                Some(n) => format!("Partition {n}"),
-                None => "The disk".to_string(),
-            };
             let was = id.old.as_deref().unwrap_or("none");
-            self.differ(
-                id.partition.and_then(|n| u16::try_from(n).ok()),
-                "new-id",
-                format!("{who} has the identity {}, it was {was}", id.new),
-            );
+            let number = id.partition.and_then(|n| region(n).or(u16::try_from(n).ok()));
+            let message = format!("Its identity is {}, it was {was}", id.new);
+            self.differ(number, "new-id", message);
         }
         for n in &a.notes {
             self.differ(None, &n.code, n.message.clone());
@@ -517,6 +509,14 @@ impl Planner<'_> {
             hidden_sectors: hidden,
             ..Wish::default()
         };
+        if len != r.bytes {
+            let message = format!("It has {}, it had {}", human_bytes(len), human_bytes(r.bytes));
+            self.differ(Some(r.number), "partition-resized", message);
+        }
+        if let Some(n) = hidden {
+            let message = format!("Its boot sector says that {n} sectors stand before it");
+            self.differ(Some(r.number), "hidden-sectors", message);
+        }
         let landing = self.land(r, base, len, wish)?;
         self.out.plan.bytes = base + landing.bytes;
         self.out.plan.regions = vec![landing];
