@@ -40,6 +40,9 @@ use records::{Change, Unfit};
 use smallest::Tight;
 use std::collections::BTreeSet;
 
+/// Windows numbers clusters with 32 bits.
+const MOST_CLUSTERS: u64 = (1 << 32) - 1;
+
 /// What a volume shall become.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
@@ -81,6 +84,13 @@ pub fn plan(survey: &Survey, wish: &Wish, observer: &dyn Observer) -> Result<Rew
         if shape.bytes < smallest {
             return Err(place::too_small(shape.bytes, smallest));
         }
+    }
+    if shape.clusters > g.total_clusters && shape.clusters > MOST_CLUSTERS {
+        return Err(Error::refused(format!(
+            "Found {} clusters as the new size of the file system, expected at most {MOST_CLUSTERS}, as Windows has it",
+            shape.clusters
+        ))
+        .hint("Let the partition grow without the file system"));
     }
     if shape.clusters > g.total_clusters && survey.outside {
         return Err(Error::unsupported(

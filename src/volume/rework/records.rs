@@ -115,7 +115,7 @@ impl Change<'_> {
         let mut refused = None;
         let result = rebuild(
             &mut record,
-            |bytes| RecordView::new(bytes, number).ok(),
+            number,
             |a, raw| match self.edit(base, view.is_directory(), a, raw) {
                 Ok((edit, went)) => {
                     moved |= went;

@@ -120,6 +120,15 @@ impl ReworkReport {
                 ),
             );
         }
+        if touched && survey.shadow_kept > 0 {
+            say(
+                "shadow-storage-useless",
+                format!(
+                    "{} files of shadow-copy storage stay, with content that is of no use any more: several records hold them",
+                    survey.shadow_kept
+                ),
+            );
+        }
         if header_dropped {
             say(
                 "shadow-header-dropped",
@@ -133,7 +142,7 @@ impl ReworkReport {
                 format!("{bad} clusters that the old disk had bad count as free"),
             );
         }
-        if !map.is_still() {
+        if !map.is_still() || shape.sectors != g.total_sectors {
             say(
                 "free-clusters-dropped",
                 "Free clusters are not kept: deleted files cannot be recovered from the new volume".to_owned(),
@@ -157,7 +166,7 @@ impl ReworkReport {
                 ),
             );
         }
-        if wish.defragment && self.how == How::Squeezed {
+        if wish.defragment && self.how != How::Anew {
             say(
                 "not-defragmented",
                 "The volume is not defragmented: in this size its records have no room for that layout".to_owned(),

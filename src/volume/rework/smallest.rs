@@ -3,10 +3,11 @@
 use super::boot::Shape;
 use super::place::{self, Placement, Task};
 use super::special::{SYSTEM, bitmap_bytes};
-use super::survey::{Class, Survey};
+use super::survey::{BAD, Class, Survey};
 use crate::error::{Error, Result};
 use crate::observe::{Observer, Silent};
 use crate::units::{ClusterSet, RecordNo};
+use crate::volume::attr::DATA;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -55,6 +56,19 @@ impl Survey {
                     "File record {n}, {name}, is damaged, so the volume cannot change its size or layout"
                 ))
                 .hint("Restore it as it is, or have it repaired first"));
+            }
+        }
+        for (n, name, what) in [(6, &[][..], "$Bitmap"), (8, BAD, "The list of bad clusters")] {
+            let file = self.volume.file(RecordNo(n))?;
+            let pieces = file
+                .attributes()
+                .filter(|(_, a)| a.type_code == DATA && a.name == name);
+            let forms: Vec<bool> = pieces.map(|(_, a)| a.resident().is_some()).collect();
+            if forms != [false] {
+                return Err(Error::unsupported(format!(
+                    "{what} is not in one piece of mapping pairs, so the volume cannot change its size or layout"
+                ))
+                .hint("Restore it as it is"));
             }
         }
         Ok(())
