@@ -19,6 +19,9 @@ pub use plan::{
     VolumePatch,
 };
 
+#[cfg(test)]
+mod tests;
+
 use self::gpt::Change;
 use self::old::{Old, Table};
 use self::place::Frame;
@@ -370,7 +373,10 @@ fn outside(layout: &Layout, disk: &dyn Source, old: &Old, out: &mut Arrangement)
     }
     out.kept = stays.iter().collect();
     out.zeroed = (cleared.iter()).flat_map(|r| free.within(r)).collect();
+    // The new table at the front is where the old one was.
     let mut known = stays;
+    let front = out.table_patches.iter().map(Patch::range);
+    (front.filter(|r| r.start < old.low)).for_each(|r| known.insert(r));
     old.tables().into_iter().for_each(|r| known.insert(r));
     let mut left = LOOK;
     for gap in &layout.gaps {
