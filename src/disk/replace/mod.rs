@@ -7,6 +7,7 @@
 
 mod fresh;
 mod gpt;
+mod into;
 mod mbr;
 mod old;
 mod place;
@@ -14,6 +15,7 @@ mod plan;
 mod volumes;
 
 pub use fresh::{NewPartition, fresh};
+pub use into::into;
 pub use plan::{
     Arrangement, Dropped, Holds, Ids, NewId, Patch, Placed, Remark, Room, Smallest, TableWish,
     VolumePatch,
@@ -277,6 +279,7 @@ fn tables(
                     number: p.number,
                     new: places[&p.number].1,
                     id,
+                    kind: None,
                 });
             }
             let id = new.then(random_guid).transpose()?;

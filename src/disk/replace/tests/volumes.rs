@@ -4,6 +4,77 @@ use super::*;
 use crate::device::{SharedSource, Window};
 use std::sync::Arc;
 
+#[test]
+fn one_partition_into_another_disk() {
+    if !here("sfdisk") || !here("sgdisk") {
+        return;
+    }
+    let Some(v) = format("mkfs.vfat", &["-F", "32", "-h", "2048"], 64 * MIB) else {
+        return;
+    };
+    let old = Disk::sfdisk(70 * MIB, "label: dos\n1: start=2048, size=131072, type=c\n");
+    old.put(MIB, &v);
+    let (layout, source): (_, SharedSource) = (old.layout(), Arc::new(old.source()));
+    let p = layout.partition(1).unwrap();
+    let volume = Window::new(source, p.start, p.length, "volume".into()).unwrap();
+    let gpt = Disk::sgdisk(200 * MIB, &["-n1:1M:+10M", "-n2:11M:+80M", "-t2:8300"]);
+    let dos = Disk::sfdisk(
+        200 * MIB,
+        "label: dos\n1: start=2048, size=20480, type=7\n2: start=22528, size=200000, type=5\n5: start=24576, size=163840, type=83\n",
+    );
+    for (target, number) in [(gpt, 2), (dos, 5)] {
+        let (before, first) = (target.layout(), target.get(0, 512));
+        for grow in [false, true] {
+            let part = NewPartition {
+                partition: p,
+                volume: &volume,
+                disk_id: None,
+                room: Room {
+                    grow,
+                    ..room(1, u64::MAX)
+                },
+            };
+            let wish = TableWish {
+                sector_size: 512,
+                ids: Ids::Keep,
+            };
+            let a = into(&before, &target.source(), number, &part, &wish).unwrap();
+            let slot = before.partition(number).unwrap();
+            let len = if grow { slot.length } else { p.length };
+            assert_eq!(
+                (a.partitions[0].new.start, a.partitions[0].new.len()),
+                (slot.start, len)
+            );
+            let hidden = u32::try_from(slot.start / 512).unwrap();
+            assert_eq!(a.partitions[0].hidden_sectors, Some(hidden));
+            assert_eq!(a.volume_patches.len(), 2);
+            for t in &a.table_patches {
+                target.put(t.offset, &t.bytes);
+            }
+            target.verify();
+            let after = target.layout();
+            let kind = match after.table {
+                TableKind::Gpt => PartitionType::Gpt(guid::BASIC_DATA),
+                _ => PartitionType::Mbr(0x0c),
+            };
+            assert_eq!(after.partition(number).unwrap().kind, kind);
+            assert_eq!(
+                (&after.disk_id, target.get(0, 512)),
+                (&before.disk_id, first.clone())
+            );
+            // Now it has the type already.
+            assert!(
+                into(&after, &target.source(), number, &part, &wish)
+                    .unwrap()
+                    .table_patches
+                    .is_empty()
+            );
+            let e = into(&after, &target.source(), 1, &part, &wish).unwrap_err();
+            assert!(e.message().contains("too small"), "{e}");
+        }
+    }
+}
+
 fn format(program: &str, args: &[&str], len: u64) -> Option<Vec<u8>> {
     let f = tempfile::NamedTempFile::new().unwrap();
     f.as_file().set_len(len).unwrap();
