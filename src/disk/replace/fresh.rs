@@ -144,6 +144,7 @@ pub fn fresh(
                 number: 1,
                 new,
                 id: None,
+                kind: None,
             };
             t.write(new_len, &[change], None)?.0
         }
@@ -215,7 +216,7 @@ fn record(signature: [u8; 4], p: &Partition, new: ByteRange, size: u32) -> Patch
 }
 
 /// The type in a GPT.
-fn gpt_type(p: &Partition) -> Guid {
+pub(super) fn gpt_type(p: &Partition) -> Guid {
     match p.kind {
         PartitionType::Gpt(g) => g,
         PartitionType::Mbr(0x27) => guid::RECOVERY,
@@ -234,7 +235,7 @@ fn gpt_type(p: &Partition) -> Guid {
 }
 
 /// The type byte in a master boot record.
-fn mbr_type(p: &Partition) -> u8 {
+pub(super) fn mbr_type(p: &Partition) -> u8 {
     match p.kind {
         PartitionType::Mbr(k) => k,
         PartitionType::Gpt(guid::RECOVERY) => 0x27,

@@ -39,6 +39,8 @@ pub(super) struct Change {
     pub new: ByteRange,
     /// Its new GUID.
     pub id: Option<Guid>,
+    /// Its new type.
+    pub kind: Option<Guid>,
 }
 
 impl OldGpt {
@@ -188,6 +190,9 @@ impl OldGpt {
             let e = &mut array[at..at + self.entry_size];
             e[32..40].copy_from_slice(&(c.new.start / size).to_le_bytes());
             e[40..48].copy_from_slice(&(c.new.end / size - 1).to_le_bytes());
+            if let Some(kind) = c.kind {
+                e[..16].copy_from_slice(&kind.0);
+            }
             if let Some(id) = c.id {
                 e[16..32].copy_from_slice(&id.0);
             }

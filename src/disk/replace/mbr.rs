@@ -111,6 +111,20 @@ impl OldMbr {
         Ok(Self { sector, container })
     }
 
+    /// The sector in which a partition's entry stands, with another type.
+    pub fn with_type(&self, number: u32, kind: u8) -> Vec<Patch> {
+        let links = self.container.iter().flat_map(|c| &c.links);
+        let (offset, mut bytes, slot) = match number {
+            1..=4 => (0, self.sector.clone(), number as usize - 1),
+            _ => match links.into_iter().find(|l| l.number == number) {
+                Some(l) => (l.record, l.sector.clone(), 0),
+                None => return Vec::new(),
+            },
+        };
+        bytes[ENTRIES + 16 * slot + 4] = kind;
+        vec![Patch { offset, bytes }]
+    }
+
     /// The whole table for the new places. `at` gives the new place of a
     /// partition or of an empty container by its number.
     pub fn write(

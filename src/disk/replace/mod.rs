@@ -7,6 +7,7 @@
 
 mod fresh;
 mod gpt;
+mod into;
 mod mbr;
 mod old;
 mod place;
@@ -14,10 +15,14 @@ mod plan;
 mod volumes;
 
 pub use fresh::{NewPartition, fresh};
+pub use into::into;
 pub use plan::{
     Arrangement, Dropped, Holds, Ids, NewId, Patch, Placed, Remark, Room, Smallest, TableWish,
     VolumePatch,
 };
+
+#[cfg(test)]
+mod tests;
 
 use self::gpt::Change;
 use self::old::{Old, Table};
@@ -274,6 +279,7 @@ fn tables(
                     number: p.number,
                     new: places[&p.number].1,
                     id,
+                    kind: None,
                 });
             }
             let id = new.then(random_guid).transpose()?;
@@ -370,7 +376,10 @@ fn outside(layout: &Layout, disk: &dyn Source, old: &Old, out: &mut Arrangement)
     }
     out.kept = stays.iter().collect();
     out.zeroed = (cleared.iter()).flat_map(|r| free.within(r)).collect();
+    // The new table at the front is where the old one was.
     let mut known = stays;
+    let front = out.table_patches.iter().map(Patch::range);
+    (front.filter(|r| r.start < old.low)).for_each(|r| known.insert(r));
     old.tables().into_iter().for_each(|r| known.insert(r));
     let mut left = LOOK;
     for gap in &layout.gaps {
