@@ -18,8 +18,8 @@ use crate::ops::pipeline::default_threads;
 use crate::ops::place::Places;
 use crate::ops::recall::Seen;
 use crate::ops::restore::{self, Frame, RestoreOptions, RestorePlan, replace};
-use crate::ops::stream::StreamReader;
 use crate::ops::restore_tape::{OffloadSummary, can_offload, restore_offloaded};
+use crate::ops::stream::StreamReader;
 use crate::ops::verify::{Checked, Comparison, VerifyOptions, check};
 use crate::scsi::ScsiDisk;
 use crate::tape::{Digests, TapeSource};
@@ -110,8 +110,15 @@ pub fn run(
         &format!("the copy manager of {} can", engine.name()),
     );
     let frame = Frame::Device(Sink::len(&disk));
-    let new = replace(archive, true, &wishes(args, frame, true), None, console)
-        .map_err(|e| e.of(args.archive.display().to_string()))?;
+    let new = replace(
+        archive,
+        true,
+        &wishes(args, frame, true),
+        None,
+        None,
+        console,
+    )
+    .map_err(|e| e.of(args.archive.display().to_string()))?;
     let plan = &new.plan;
     tell_plan(args, &new, archive.head(), true, console);
     plan.fits(&disk)?;
@@ -178,11 +185,10 @@ fn read_back(
     console: &Console,
 ) -> Result<Checked> {
     if plan.changes() {
-        let mut reader = StreamReader::new(Forward::new(tape.clone(), 0))
-            .with_read_back(seen.read_back());
+        let mut reader =
+            StreamReader::new(Forward::new(tape.clone(), 0)).with_read_back(seen.read_back());
         reader.begin().map_err(|e| e.of(tape.name()))?;
-        let (outcome, differing) =
-            restore::read_back(reader, plan, disk, options, console)?;
+        let (outcome, differing) = restore::read_back(reader, plan, disk, options, console)?;
         return Ok(Checked {
             fresh: Digests::new(seen.digests.set()),
             comparison: Some(Comparison {

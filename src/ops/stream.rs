@@ -4,8 +4,8 @@
 use super::pipeline;
 use super::rules::Rules;
 use crate::archive::{
-    ArchiveId, Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Provenance, ReadBack, Totals,
-    UNVERIFIED, Unpacker, Walker,
+    ArchiveId, Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Provenance, ReadBack,
+    Totals, UNVERIFIED, Unpacker, Walker,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;

@@ -28,7 +28,8 @@ fn sound(image: &Path, sectors: u64) {
     let gpt = all[size..].starts_with(b"EFI PART");
     let mbr = !gpt && all[510..512] == [0x55, 0xaa] && &all[3..7] != b"NTFS";
     // sgdisk takes every file for one of 512-byte sectors.
-    if gpt && sectors == 512
+    if gpt
+        && sectors == 512
         && let Some((_, said)) = tool("sgdisk", &["--verify", name])
     {
         assert!(said.contains("No problems found"), "{said}");
@@ -51,10 +52,18 @@ fn sound(image: &Path, sectors: u64) {
         let path = part.to_str().unwrap();
         let hidden = u32::from_le_bytes(bytes[0x1c..0x20].try_into().unwrap());
         if layout.table != ntbak::disk::TableKind::None && p.start / sectors > 2 {
-            assert_eq!(u64::from(hidden), told(p.start, &layout, sectors), "{}", p.number);
+            assert_eq!(
+                u64::from(hidden),
+                told(p.start, &layout, sectors),
+                "{}",
+                p.number
+            );
         }
         for (name, args) in [
-            ("ntfsresize", &["--info", "--force", "--no-progress-bar", path][..]),
+            (
+                "ntfsresize",
+                &["--info", "--force", "--no-progress-bar", path][..],
+            ),
             ("ntfsfix", &["--no-action", path]),
             ("ntfsinfo", &["--mft", path]),
         ] {
@@ -72,14 +81,24 @@ fn sound(image: &Path, sectors: u64) {
 
 /// Sectors that the boot sector of a partition has to name.
 fn told(start: u64, layout: &ntbak::disk::Layout, sectors: u64) -> u64 {
-    let inside = layout.containers.iter().any(|c| c.range.range().contains(&start));
+    let inside = layout
+        .containers
+        .iter()
+        .any(|c| c.range.range().contains(&start));
     match inside {
         // A logical one counts from its own boot record.
         true => {
-            let record = layout.gaps.iter().filter(|g| g.end == start).map(|g| g.start);
+            let record = layout
+                .gaps
+                .iter()
+                .filter(|g| g.end == start)
+                .map(|g| g.start);
             let from = record.last().unwrap_or(0);
             let near = layout.containers.iter().map(|c| c.range.start);
-            let from = near.filter(|&s| s >= from && s < start).max().unwrap_or(from);
+            let from = near
+                .filter(|&s| s >= from && s < start)
+                .max()
+                .unwrap_or(from);
             (start - from) / sectors
         }
         false => start / sectors,
@@ -99,7 +118,12 @@ fn restore(dir: &Dir, args: &[&str]) {
 
 #[test]
 fn disks_of_other_sizes() {
-    for (name, grow) in [("disk-gpt", "1"), ("disk-mbr", "1"), ("disk-mbr", "5"), ("quick", "1")] {
+    for (name, grow) in [
+        ("disk-gpt", "1"),
+        ("disk-mbr", "1"),
+        ("disk-mbr", "5"),
+        ("quick", "1"),
+    ] {
         let dir = Dir::with(name);
         let image = format!("{name}.img");
         expect(&dir, 0, &["image", &image, "a.ntbak", "-q"]);
@@ -155,16 +179,30 @@ fn the_plan_names_sizes_and_differences() {
         .iter()
         .map(|d| d["code"].as_str().unwrap())
         .collect();
-    for code in ["partition-resized", "partition-moved", "new-id", "new-serial"] {
+    for code in [
+        "partition-resized",
+        "partition-moved",
+        "new-id",
+        "new-serial",
+    ] {
         assert!(codes.contains(&code), "{code}: {codes:?}");
     }
-    assert!(p["volumes"][0]["change"]["clusters_moved"].as_u64().unwrap() > 0);
+    assert!(
+        p["volumes"][0]["change"]["clusters_moved"]
+            .as_u64()
+            .unwrap()
+            > 0
+    );
     assert!(!dir.join("r.img").exists() && !dir.join("r.img.partial").exists());
 
     // One sector less is refused, with the number.
     let less = (least - 512).to_string();
     let out = expect(&dir, 5, &["restore", "a.ntbak", "r.img", "--size", &less]);
-    assert!(text(&out.stderr).contains(&least.to_string()), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains(&least.to_string()),
+        "{}",
+        text(&out.stderr)
+    );
     restore(&dir, &["a.ntbak", "r.img", "--size", &least.to_string()]);
 }
 
@@ -173,7 +211,11 @@ fn one_partition_elsewhere() {
     let dir = Dir::with("disk-mbr");
     expect(&dir, 0, &["image", "disk-mbr.img", "a.ntbak", "-q"]);
     for (table, number) in [("gpt", "1"), ("mbr", "1"), ("gpt", "5"), ("mbr", "5")] {
-        for how in [&[][..], &["--size", "min"], &["--size", "64M", "--grow", number]] {
+        for how in [
+            &[][..],
+            &["--size", "min"],
+            &["--size", "64M", "--grow", number],
+        ] {
             let first = ["a.ntbak", "r.img", "--partition", number, "--table", table];
             restore(&dir, &[&first[..], how].concat());
             sound(&dir.join("r.img"), 512);
@@ -184,7 +226,10 @@ fn one_partition_elsewhere() {
     }
     // Alone, the size is that of the volume.
     for size in ["min", "40M"] {
-        restore(&dir, &["a.ntbak", "r.img", "--partition", "1", "--size", size]);
+        restore(
+            &dir,
+            &["a.ntbak", "r.img", "--partition", "1", "--size", size],
+        );
         sound(&dir.join("r.img"), 512);
         restore(&dir, &["a.ntbak", "p.img", "--partition", "1"]);
         same_files(&dir, "p.img", "r.img");
@@ -192,9 +237,21 @@ fn one_partition_elsewhere() {
     // Into a partition of another disk: the rest of it stays.
     dir.volume("disk-gpt");
     let before = fs::read(dir.join("disk-gpt.img")).unwrap();
-    let into = ["restore", "a.ntbak", "disk-gpt.img", "--partition", "5", "--into", "4"];
+    let into = [
+        "restore",
+        "a.ntbak",
+        "disk-gpt.img",
+        "--partition",
+        "5",
+        "--into",
+        "4",
+    ];
     let out = expect(&dir, 5, &into);
-    assert!(text(&out.stderr).contains("partition 4"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("partition 4"),
+        "{}",
+        text(&out.stderr)
+    );
     assert!(fs::read(dir.join("disk-gpt.img")).unwrap() == before);
     expect(&dir, 0, &[&into[..], &["--yes", "--verify", "-q"]].concat());
     let after = fs::read(dir.join("disk-gpt.img")).unwrap();
@@ -221,23 +278,41 @@ fn what_makes_no_sense_is_refused() {
     };
     refuse(1, &["r.img", "--grow", "9"], "partition 9");
     refuse(1, &["r.img", "--grow", "2"], "only NTFS");
-    refuse(1, &["r.img", "--partition", "2", "--defragment"], "Only NTFS");
+    refuse(
+        1,
+        &["r.img", "--partition", "2", "--defragment"],
+        "Only NTFS",
+    );
     refuse(2, &["r.img", "--table", "gpt"], "one partition");
     refuse(5, &["r.img", "--size", "1M"], "too small");
-    refuse(5, &["r.img", "--partition", "2", "--size", "512K"], "cannot be made smaller");
+    refuse(
+        5,
+        &["r.img", "--partition", "2", "--size", "512K"],
+        "cannot be made smaller",
+    );
     refuse(2, &["r.img", "--into", "1", "--table", "gpt"], "--table");
     refuse(1, &["r.img", "--resume"], "--resume");
-    refuse(1, &["disk-gpt.img", "--into", "9", "--partition", "1", "--yes"], "partition 9");
+    refuse(
+        1,
+        &["disk-gpt.img", "--into", "9", "--partition", "1", "--yes"],
+        "partition 9",
+    );
     refuse(2, &["disk-gpt.img", "--into", "1", "--yes"], "whole disk");
     // From a pipe nothing is laid out anew.
     let pipe = |args: &[&str]| {
         let input = fs::File::open(dir.join("a.ntbak")).unwrap();
         let mut c = crate::program::ntbak();
-        c.current_dir(&*dir).args(["restore", "-", "r.img"]).args(args);
+        c.current_dir(&*dir)
+            .args(["restore", "-", "r.img"])
+            .args(args);
         c.stdin(input).output().unwrap()
     };
     let out = pipe(&["--size", "min"]);
     assert_eq!(out.status.code(), Some(1));
-    assert!(text(&out.stderr).contains("from a pipe"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("from a pipe"),
+        "{}",
+        text(&out.stderr)
+    );
     assert_eq!(pipe(&["-q"]).status.code(), Some(0));
 }

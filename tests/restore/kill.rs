@@ -104,7 +104,10 @@ fn a_plain_restore_to_a_file() {
     assert!(fs::read(dir.join("r.img")).unwrap() == bytes);
     let left = fs::read_dir(&*dir).unwrap().flatten();
     let left: Vec<_> = left.map(|e| e.file_name()).collect();
-    assert!(!left.iter().any(|n| n.to_string_lossy().contains("partial")), "{left:?}");
+    assert!(
+        !left.iter().any(|n| n.to_string_lossy().contains("partial")),
+        "{left:?}"
+    );
 }
 
 #[test]
@@ -118,7 +121,11 @@ fn a_relocation_ends_as_if_nothing_had_been() {
     ] {
         let plain = [&["restore", "a.ntbak", "want.img", "--force", "-q"], how].concat();
         expect(&dir, 0, &plain);
-        let args = [&["restore", "a.ntbak", "r.img", "--force", "--verify", "-q"], how].concat();
+        let args = [
+            &["restore", "a.ntbak", "r.img", "--force", "--verify", "-q"],
+            how,
+        ]
+        .concat();
         let _ = fs::remove_file(dir.join("r.img"));
         let mut wait = Duration::from_millis(40);
         let mut go_on = false;
@@ -149,7 +156,10 @@ fn identities_survive_an_interruption() {
         let _ = fs::remove_file(dir.join("r.img"));
         killed(&dir, &[&args[..], &["--force"]].concat(), "KILL", wait);
         wait += Duration::from_millis(10);
-        assert!(wait < Duration::from_secs(20), "it is never caught in the middle");
+        assert!(
+            wait < Duration::from_secs(20),
+            "it is never caught in the middle"
+        );
         if dir.join("r.img").exists() {
             wait = Duration::from_millis(20);
         }
@@ -157,7 +167,9 @@ fn identities_survive_an_interruption() {
     let text = fs::read_to_string(dir.join("r.img.partial.journal")).unwrap();
     let first = text.lines().next().unwrap();
     let first: serde_json::Value = serde_json::from_str(&first[9..]).unwrap();
-    let id = first["subject"]["decided"]["arrangement"]["new_ids"][0]["new"].as_str().unwrap();
+    let id = first["subject"]["decided"]["arrangement"]["new_ids"][0]["new"]
+        .as_str()
+        .unwrap();
     expect(&dir, 0, &[&args[..], &["--resume"]].concat());
     let disk = fs::read(dir.join("r.img")).unwrap();
     let source = crate::common::Memory::shared(disk);
@@ -178,7 +190,11 @@ fn a_loop_device_is_taken_up_again() {
     let mut wait = Duration::from_millis(10);
     let mut lives = 0;
     loop {
-        let more: &[&str] = if any_journal(&dir) { &["--resume"] } else { &[] };
+        let more: &[&str] = if any_journal(&dir) {
+            &["--resume"]
+        } else {
+            &[]
+        };
         let signal = if lives % 2 == 1 { "INT" } else { "KILL" };
         if killed(&dir, &[&args[..], more].concat(), signal, wait) {
             break;

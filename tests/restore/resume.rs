@@ -6,8 +6,7 @@ use ntbak::device::{FileSource, MemorySink, SharedSource, Sink};
 use ntbak::error::{ErrorKind, Result};
 use ntbak::observe::{Observer, Silent};
 use ntbak::ops::restore::{
-    Journal, RestoreOptions, RestorePlan, RestoreSummary, Subject, TargetId, restore,
-    restore_with,
+    Journal, RestoreOptions, RestorePlan, RestoreSummary, Subject, TargetId, restore, restore_with,
 };
 use std::fs;
 use std::path::Path;
@@ -98,7 +97,10 @@ fn whatever_point_it_dies_at_it_ends_the_same() {
                 let zero = first.iter().all(|&b| b == 0);
                 let old = first.iter().all(|&b| b == 0xee);
                 let last = fs::read_to_string(&journal).unwrap().contains("finishing");
-                assert!(zero || old || last, "it looks like a disk after {died} deaths");
+                assert!(
+                    zero || old || last,
+                    "it looks like a disk after {died} deaths"
+                );
             };
             assert!(died > 0 && s.complete && s.verified, "{:?}", s.mismatches);
             resumed += s.resumed_bytes;

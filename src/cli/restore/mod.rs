@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ops::damage::name_files;
 use crate::ops::pipeline::default_threads;
 use crate::ops::restore::{
-    Frame, Journal, Replacement, RestoreOptions, RestorePlan, Size, Subject, Wishes,
+    Frame, Journal, Onto, Replacement, RestoreOptions, RestorePlan, Size, Subject, Wishes,
     refuse_incomplete, replace, restore_with,
 };
 use crate::ops::stream::StreamReader;
@@ -156,7 +156,7 @@ pub(super) fn wishes(args: &RestoreArgs, frame: Frame, random: bool) -> Wishes {
 
 /// The plan where the archive can be read only once, from front to back.
 fn in_place(disk: &DiskInfo, wishes: &Wishes) -> Result<Replacement> {
-    if !wishes.is_plain() || matches!(wishes.frame, Frame::Partition { base: 1.., .. }) {
+    if !wishes.is_plain() || matches!(wishes.frame, Frame::Into { .. }) {
         return Err(Error::unsupported(
             "An archive from a pipe can only be restored as it was: anything else needs to read it by position",
         )
@@ -277,8 +277,12 @@ fn go<R: Input + Send>(
         false => None,
     };
     let frame = match &there {
-        Some(t) => t.frame(args)?,
+        Some(t) => t.frame(args),
         None => Frame::File,
+    };
+    let layout = match (&there, args.into) {
+        (Some(t), Some(_)) => Some(t.layout()?),
+        _ => None,
     };
     let journal_at = journal_path(args, there.as_ref());
     let wishes = wishes(args, frame, archive.is_some());
@@ -286,8 +290,13 @@ fn go<R: Input + Send>(
         true => Some(Journal::decided(journal_at.as_ref().map_err(again)?)?),
         false => None,
     };
+    let reading = there.as_ref().map(There::reading);
+    let onto = match (&layout, &reading) {
+        (Some(layout), Some(disk)) => Some(Onto { layout, disk }),
+        _ => None,
+    };
     let new = match archive {
-        Some((a, slow)) => replace(a, slow, &wishes, before.as_ref(), console),
+        Some((a, slow)) => replace(a, slow, &wishes, onto, before.as_ref(), console),
         None => in_place(disk, &wishes),
     }
     .map_err(|e| e.of(args.archive.display().to_string()))?;

@@ -4,10 +4,10 @@ use super::RestoreArgs;
 use crate::archive::partial_path;
 use crate::cli::console::Console;
 use crate::device::{BlockSink, FileSink, FileSinkOptions, ImageSink, Sink, Source};
-use crate::disk::open_layout;
+use crate::disk::{Layout, open_layout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::place::Places;
-use crate::ops::restore::{Frame, Journal, Subject, TargetId, existing};
+use crate::ops::restore::{Frame, Journal, Subject, TargetId};
 use crate::tape::state_dir;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -59,39 +59,28 @@ impl There {
     }
 
     /// What of it is written.
-    pub fn frame(&self, args: &RestoreArgs) -> Result<Frame> {
+    pub fn frame(&self, args: &RestoreArgs) -> Frame {
         let bytes = self.sink.len();
-        let Some(number) = args.into else {
-            return Ok(match self.start {
-                Some(start) => Frame::Partition {
-                    base: 0,
-                    bytes,
-                    start,
-                },
-                None => Frame::Device(bytes),
-            });
-        };
-        let layout = open_layout(&Reading(&*self.sink)).map_err(|e| e.of(self.name.clone()))?;
-        let range = existing(&layout, number).map_err(|e| e.of(self.name.clone()))?;
-        if layout.sector_size != self.sink.sector_size() {
-            return Err(Error::refused(format!(
-                "The partition table of the target counts in sectors of {} bytes, the archive in {}",
-                layout.sector_size,
-                self.sink.sector_size()
-            ))
-            .of(self.name.clone())
-            .hint("use a target with the same sector size"));
+        match (args.into, self.start) {
+            (Some(number), _) => Frame::Into { number },
+            (None, Some(start)) => Frame::Partition { bytes, start },
+            (None, None) => Frame::Device(bytes),
         }
-        Ok(Frame::Partition {
-            base: range.start,
-            bytes: range.len(),
-            start: range.start,
-        })
+    }
+
+    /// The layout of the disk that it is.
+    pub fn layout(&self) -> Result<Layout> {
+        open_layout(&self.reading()).map_err(|e| e.of(self.name.clone()))
+    }
+
+    /// Its bytes.
+    pub fn reading(&self) -> Reading<'_> {
+        Reading(&*self.sink)
     }
 }
 
 /// A target that is read.
-struct Reading<'a>(&'a dyn Sink);
+pub struct Reading<'a>(&'a dyn Sink);
 
 impl Source for Reading<'_> {
     fn len(&self) -> u64 {
@@ -198,8 +187,7 @@ pub fn journal(
     let make = |path: PathBuf| {
         if let (None, Some(dir)) = (&args.journal, path.parent()) {
             std::fs::create_dir_all(dir).map_err(|e| {
-                Error::io("Cannot make the directory for journals", e)
-                    .of(dir.display().to_string())
+                Error::io("Cannot make the directory for journals", e).of(dir.display().to_string())
             })?;
         }
         Journal::create(&path, subject)

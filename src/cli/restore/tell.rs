@@ -6,9 +6,7 @@ use crate::cli::console::Console;
 use crate::cli::damage;
 use crate::cli::facts::PartitionRow;
 use crate::cli::text::{bytes, count, duration, rate, safe};
-use crate::ops::restore::{
-    Difference, Landing, Replacement, RestoreSummary, Smallest, VolumeRow,
-};
+use crate::ops::restore::{Difference, Landing, Replacement, RestoreSummary, Smallest, VolumeRow};
 use crate::units::human_bytes;
 use serde::Serialize;
 use std::fmt::Write;

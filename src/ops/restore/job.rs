@@ -390,8 +390,7 @@ impl<'a> Job<'a> {
 
     /// Reads everything back; ranges that are not as they should be.
     pub fn read_back(&self, observer: &dyn Observer) -> Result<Vec<ByteRange>> {
-        let mut bad =
-            lock(&self.written).read_back(self.target, self.options.threads, observer)?;
+        let mut bad = lock(&self.written).read_back(self.target, self.options.threads, observer)?;
         let mut buf = Vec::new();
         for l in &self.plan.regions {
             let Some(change) = &l.change else { continue };

@@ -1,7 +1,7 @@
 //! The journal of a restore: what of the stream is durably on the target, so
 //! that an interrupted run can go on. `docs/journal.md` defines the form.
 
-use super::replace::Decided;
+use super::wishes::Decided;
 use crate::error::{Error, Result};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
@@ -296,9 +296,7 @@ impl Journal {
 }
 
 /// A line and its length; none at the end and where it is not sound.
-fn line<T: for<'a> Deserialize<'a>>(
-    from: &mut impl BufRead,
-) -> std::io::Result<Option<(T, u64)>> {
+fn line<T: for<'a> Deserialize<'a>>(from: &mut impl BufRead) -> std::io::Result<Option<(T, u64)>> {
     let mut bytes = Vec::new();
     from.by_ref()
         .take(MOST_LINE)

@@ -6,26 +6,25 @@
 //! | `job` | each record to its place |
 //! | `written` | reading back |
 //! | `journal`, `checkpoints` | going on after an interruption |
-//! | `replace`, `volumes` | the plan for a replacement disk |
-//! | `disk_view`, `kept` | the disk of an archive, and what stays of it outside of partitions |
+//! | `wishes`, `replace`, `volumes` | the plan for a replacement disk |
+//! | `views`, `kept` | the disk of an archive, and what stays of it outside of partitions |
 
 mod checkpoints;
-mod disk_view;
 mod job;
 mod journal;
 mod kept;
 mod plan;
 mod replace;
+mod views;
 mod volumes;
+mod wishes;
 mod written;
 
 pub use journal::{Journal, Progress, Subject, TargetId};
-pub use disk_view::DiskView;
 pub use plan::{Landing, Patch, RestorePlan, chosen};
-pub use replace::{
-    Decided, Difference, Frame, Replacement, Size, Smallest, Wishes, existing, replace,
-};
+pub use replace::replace;
 pub use volumes::VolumeRow;
+pub use wishes::{Decided, Difference, Frame, Onto, Replacement, Size, Smallest, Wishes};
 
 use super::stream::{Damage, Delivered, Outcome, StreamReader};
 use crate::archive::{Head, Input, Totals};
@@ -100,7 +99,9 @@ pub fn restore_with<R: Input + Send>(
     plan.fits(target)?;
     let before = journal.as_ref().map(|j| j.progress().clone());
     let finishing = before.as_ref().is_some_and(|p| p.finishing);
-    let (last, offset) = before.as_ref().map_or((None, 0), |p| (p.sequence, p.offset));
+    let (last, offset) = before
+        .as_ref()
+        .map_or((None, 0), |p| (p.sequence, p.offset));
     begin(plan, target, journal.as_deref_mut())?;
     let job = Job::new(plan, options, target, before.as_ref())?;
     let checkpoints = journal.map(|j| Checkpoints::new(target, j));

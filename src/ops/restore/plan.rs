@@ -125,7 +125,10 @@ impl RestorePlan {
             Some(region) => (vec![Landing::plain(region, 0)], region.bytes),
             None => {
                 let all = disk.regions.iter();
-                (all.map(|r| Landing::plain(r, r.start)).collect(), disk.bytes)
+                (
+                    all.map(|r| Landing::plain(r, r.start)).collect(),
+                    disk.bytes,
+                )
             }
         };
         Ok(Self {

@@ -1,155 +1,41 @@
 //! The plan for a replacement disk: another size, another place, another
 //! layout of its volumes.
 
-use super::disk_view::DiskView;
 use super::kept::Kept;
 use super::plan::{Landing, Patch, RestorePlan, chosen};
-use super::volumes::{Volumes, VolumeRow};
-use crate::archive::{Archive, DiskInfo, Region, RegionKind};
+use super::views::Views;
+use super::volumes::Volumes;
+use super::wishes::{
+    Decided, Difference, Frame, Onto, Replacement, Size, Smallest, Wishes, bare, check,
+};
+use crate::archive::{Archive, DiskInfo, Region};
+use crate::device::SharedSource;
 use crate::disk::replace::{self, Arrangement, Ids, NewPartition, Room, TableWish};
 use crate::disk::{Layout, Partition, TableKind, open_layout};
 use crate::error::{Error, Result};
 use crate::observe::Observer;
-use crate::units::{ByteRange, human_bytes};
+use crate::ops::boot;
+use crate::units::human_bytes;
 use crate::volume::rework::Wish;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The length that a target is to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Size {
-    /// That of the source, whatever the target has.
-    Same,
-    /// The smallest one.
-    Min,
-    /// Bytes.
-    Bytes(u64),
-}
-
-/// What is written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Frame {
-    /// A file of any length.
-    File,
-    /// A device of so many bytes.
-    Device(u64),
-    /// A part of a disk, where a partition is: its place on the target, and how
-    /// many bytes stand before it on its disk.
-    Partition {
-        /// First byte on the target.
-        base: u64,
-        /// Bytes.
-        bytes: u64,
-        /// First byte on the disk.
-        start: u64,
-    },
-}
-
-/// What is wished of a restore.
-#[derive(Clone, Debug, Serialize)]
-pub struct Wishes {
-    /// Only this partition.
-    pub partition: Option<u16>,
-    /// What is written to.
-    pub frame: Frame,
-    /// Length of the target.
-    pub size: Option<Size>,
-    /// Partitions that take the room that is left over.
-    pub grow: Vec<u16>,
-    /// Every file in one run.
-    pub defragment: bool,
-    /// A new partition table around one partition.
-    pub table: Option<TableKind>,
-    /// New identities.
-    pub new_ids: bool,
-    /// The plan is only looked at: the smallest sizes are found out too.
-    pub measure: bool,
-}
-
-impl Wishes {
-    /// True when nothing is wished that asks for more than copying.
-    pub fn is_plain(&self) -> bool {
-        let here = matches!(self.size, None | Some(Size::Same));
-        let wished = self.defragment || self.new_ids || self.table.is_some() || self.measure;
-        here && !wished && self.grow.is_empty()
-    }
-}
-
-/// What was decided at random: a run that goes on decides the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decided {
-    /// The table.
-    pub arrangement: Option<Arrangement>,
-    /// Serial numbers of volumes, by partition.
-    pub serials: BTreeMap<u16, u64>,
-}
-
-/// Something that will not be as it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// The partition; none: the disk.
-    pub partition: Option<u16>,
-    /// A short stable word for scripts.
-    pub code: String,
-    /// The sentence for people.
-    pub message: String,
-}
-
-/// How small a target can be, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Smallest {
-    /// With every partition as large as it is, where it is; of a volume with
-    /// every cluster where it is.
-    pub in_place: u64,
-    /// After relocation.
-    pub relocated: u64,
-}
-
-/// The plan with what is to be known about it.
-pub struct Replacement {
-    /// What goes where.
-    pub plan: RestorePlan,
-    /// What cannot be found out again.
-    pub decided: Decided,
-    /// How small the target can be, where that was found out.
-    pub smallest: Option<Smallest>,
-    /// NTFS volumes that were looked at.
-    pub volumes: Vec<VolumeRow>,
-    /// What will not be the same.
-    pub differences: Vec<Difference>,
-}
-
-impl Replacement {
-    /// Bit for bit in place.
-    pub fn plain(plan: RestorePlan) -> Self {
-        Self {
-            plan,
-            decided: Decided::default(),
-            smallest: None,
-            volumes: Vec::new(),
-            differences: Vec::new(),
-        }
-    }
-}
 
 struct Planner<'a> {
     disk: &'a DiskInfo,
-    view: Arc<DiskView>,
+    view: Arc<Views>,
     wishes: &'a Wishes,
     before: Option<&'a Decided>,
+    onto: Option<Onto<'a>>,
     volumes: Volumes<'a>,
     out: Replacement,
 }
 
-/// Plans a restore. `slow`: the archive is on tape. `before`: what an
-/// interrupted run decided.
+/// Plans a restore. `slow`: the archive is on tape. `onto`: the disk of
+/// [`Frame::Into`]. `before`: what an interrupted run decided.
 pub fn replace(
     archive: &Arc<Archive>,
     slow: bool,
     wishes: &Wishes,
+    onto: Option<Onto<'_>>,
     before: Option<&Decided>,
     observer: &dyn Observer,
 ) -> Result<Replacement> {
@@ -157,71 +43,25 @@ pub fn replace(
     let region = chosen(disk, wishes.partition)?;
     check(disk, region, wishes)?;
     let plan = RestorePlan::new(disk, wishes.partition)?;
-    let view = Arc::new(DiskView::new(archive, slow)?);
+    let view = Arc::new(Views::new(archive, slow)?);
     let mut p = Planner {
         disk,
         view: view.clone(),
         wishes,
         before,
+        onto,
         volumes: Volumes::new(disk, view, observer),
         out: Replacement::plain(plan),
     };
-    match (region, bare(disk), wishes.table) {
+    let alone = region.or(bare(disk));
+    match (alone, wishes.frame, wishes.table) {
+        (Some(r), Frame::Into { number }, _) => p.slot(r, number)?,
         (Some(r), _, Some(table)) => p.fresh(r, table)?,
-        (None, Some(r), Some(table)) => p.fresh(r, table)?,
-        (Some(r), _, None) | (None, Some(r), None) => p.volume(r)?,
-        (None, None, _) => p.whole()?,
+        (Some(r), _, None) => p.volume(r)?,
+        (None, ..) => p.whole()?,
     }
     p.out.volumes = p.volumes.rows()?;
     Ok(p.out)
-}
-
-/// The volume that a source without a table is.
-fn bare(disk: &DiskInfo) -> Option<&Region> {
-    match disk.regions.as_slice() {
-        [only] if disk.table == crate::archive::TableKind::None => Some(only),
-        _ => None,
-    }
-}
-
-/// Refuses what makes no sense.
-fn check(disk: &DiskInfo, region: Option<&Region>, w: &Wishes) -> Result<()> {
-    if w.table.is_some() && region.is_none() && bare(disk).is_none() {
-        return Err(Error::usage("A new table is for one partition")
-            .hint("say which one with --partition"));
-    }
-    if w.table.is_some() && matches!(w.frame, Frame::Partition { .. }) {
-        return Err(Error::usage("A new table is for a bare disk, not for a partition"));
-    }
-    if !matches!(w.frame, Frame::File) && !matches!(w.size, None | Some(Size::Same)) {
-        return Err(
-            Error::usage("--size is for a file: a device has its own size")
-                .hint("leave it out, or give --size same for what the source had"),
-        );
-    }
-    for &n in &w.grow {
-        let r = disk
-            .region(n)
-            .filter(|r| r.number != 0 && region.is_none_or(|only| only.number == n))
-            .ok_or_else(|| Error::not_found(format!("No partition {n} is restored")))?;
-        if r.kind != RegionKind::Ntfs {
-            return Err(Error::unsupported(format!(
-                "Partition {n} holds {}, and only NTFS volumes can grow",
-                r.content
-            )));
-        }
-    }
-    if w.defragment {
-        let mut all = disk.regions.iter();
-        let any = match region {
-            Some(r) => r.kind == RegionKind::Ntfs,
-            None => all.any(|r| r.kind == RegionKind::Ntfs),
-        };
-        if !any {
-            return Err(Error::unsupported("Only NTFS volumes can be defragmented"));
-        }
-    }
-    Ok(())
 }
 
 fn too_small(has: u64, needed: u64, whose: &str) -> Error {
@@ -265,8 +105,8 @@ impl Planner<'_> {
             (Frame::File, Some(Size::Bytes(n))) => Some(n / self.sector() * self.sector()),
             (Frame::File, Some(Size::Min)) => None,
             (Frame::Device(n), _) => Some(n / self.sector() * self.sector()),
-            (Frame::Partition { base: 0, bytes, .. }, _) => Some(bytes / self.sector() * self.sector()),
-            (Frame::Partition { .. }, _) => {
+            (Frame::Partition { bytes, .. }, _) => Some(bytes / self.sector() * self.sector()),
+            (Frame::Into { .. }, _) => {
                 return Err(Error::usage(
                     "The archive is of a whole disk, which does not go into a partition",
                 )
@@ -277,7 +117,8 @@ impl Planner<'_> {
         if same && w.is_plain() {
             return Ok(());
         }
-        let layout = self.layout()?;
+        let source = self.disk_source()?;
+        let layout = self.layout(&source)?;
         let shrinks = target.is_none_or(|t| t < len);
         let look = shrinks || w.measure || w.size == Some(Size::Min);
         let mut rooms = Vec::new();
@@ -297,7 +138,7 @@ impl Planner<'_> {
             });
         }
         if look {
-            let s = replace::measure(&layout, &*self.view, &rooms)?;
+            let s = replace::measure(&layout, &*source, &rooms)?;
             self.out.smallest = Some(Smallest {
                 in_place: s.unchanged,
                 relocated: s.possible,
@@ -310,18 +151,31 @@ impl Planner<'_> {
         let before = self.before.and_then(|d| d.arrangement.clone());
         let arrangement = match before {
             Some(a) => a,
-            None => replace::arrange(&layout, &*self.view, &rooms, target, &self.table_wish())?,
+            None => replace::arrange(&layout, &*source, &rooms, target, &self.table_wish())?,
         };
         if arrangement.new_length != target {
             return Err(other_size());
         }
         self.carry_out(&arrangement, |n| u16::try_from(n).ok())?;
+        if !arrangement.is_unchanged() {
+            for w in boot::look(&layout, &source)?.warnings(&layout, &arrangement) {
+                self.differ(None, "boot", w);
+            }
+        }
         self.out.decided.arrangement = Some(arrangement);
         Ok(())
     }
 
-    fn layout(&self) -> Result<Layout> {
-        let layout = open_layout(&*self.view)?;
+    fn disk_source(&self) -> Result<SharedSource> {
+        self.view.disk.clone().ok_or_else(|| {
+            Error::unsupported("The archive does not hold the partition table of its disk")
+                .hint("restore its partitions one by one, with --partition")
+        })
+    }
+
+    /// The layout of the old disk, every partition of which the archive has.
+    fn layout(&self, source: &SharedSource) -> Result<Layout> {
+        let layout = open_layout(&**source)?;
         let known = |p: &Partition| {
             let n = u16::try_from(p.number).ok();
             n.and_then(|n| self.disk.region(n))
@@ -341,11 +195,7 @@ impl Planner<'_> {
 
     /// Landings, patches and zeros of an arrangement. `region`: the region of a
     /// partition of it.
-    fn carry_out(
-        &mut self,
-        a: &Arrangement,
-        region: impl Fn(u32) -> Option<u16>,
-    ) -> Result<()> {
+    fn carry_out(&mut self, a: &Arrangement, region: impl Fn(u32) -> Option<u16>) -> Result<()> {
         let mut landings = Vec::new();
         let unchanged = a.is_unchanged();
         if let Some(r) = self.disk.region(0).filter(|_| a.table != TableKind::None) {
@@ -409,7 +259,9 @@ impl Planner<'_> {
         }));
         for id in &a.new_ids {
             let was = id.old.as_deref().unwrap_or("none");
-            let number = id.partition.and_then(|n| region(n).or(u16::try_from(n).ok()));
+            let number = id
+                .partition
+                .and_then(|n| region(n).or(u16::try_from(n).ok()));
             let message = format!("Its identity is {}, it was {was}", id.new);
             self.differ(number, "new-id", message);
         }
@@ -486,10 +338,9 @@ impl Planner<'_> {
             });
         }
         let grow = w.grow.contains(&r.number);
-        let (base, room) = match w.frame {
-            Frame::File => (0, None),
-            Frame::Device(n) => (0, Some(n / sector * sector)),
-            Frame::Partition { base, bytes, .. } => (base, Some(bytes / sector * sector)),
+        let room = match w.frame {
+            Frame::File | Frame::Into { .. } => None,
+            Frame::Device(n) | Frame::Partition { bytes: n, .. } => Some(n / sector * sector),
         };
         let len = match (w.size, room) {
             (Some(Size::Same), _) | (None, None) => r.bytes,
@@ -510,15 +361,19 @@ impl Planner<'_> {
             ..Wish::default()
         };
         if len != r.bytes {
-            let message = format!("It has {}, it had {}", human_bytes(len), human_bytes(r.bytes));
+            let message = format!(
+                "It has {}, it had {}",
+                human_bytes(len),
+                human_bytes(r.bytes)
+            );
             self.differ(Some(r.number), "partition-resized", message);
         }
         if let Some(n) = hidden {
             let message = format!("Its boot sector says that {n} sectors stand before it");
             self.differ(Some(r.number), "hidden-sectors", message);
         }
-        let landing = self.land(r, base, len, wish)?;
-        self.out.plan.bytes = base + landing.bytes;
+        let landing = self.land(r, 0, len, wish)?;
+        self.out.plan.bytes = landing.bytes;
         self.out.plan.regions = vec![landing];
         Ok(())
     }
@@ -536,51 +391,92 @@ impl Planner<'_> {
         Ok((told.map(u32::from_le_bytes) != Some(wanted)).then_some(wanted))
     }
 
-    /// One volume onto a bare disk with a new table.
-    fn fresh(&mut self, r: &Region, table: TableKind) -> Result<()> {
-        let w = self.wishes;
-        let source = self
-            .view
-            .partition(r.number)
-            .ok_or_else(|| Error::not_found(format!("The archive has no partition {}", r.number)))?;
-        let layout = match self.disk.region(0) {
-            Some(_) => open_layout(&*self.view).ok(),
+    /// A partition as a table has it, its bytes, and how small it can be.
+    fn partition(&mut self, r: &Region) -> Result<Part> {
+        let source = self.view.partition(r.number).ok_or_else(|| {
+            Error::not_found(format!("The archive has no partition {}", r.number))
+        })?;
+        let layout = match &self.view.disk {
+            Some(d) => open_layout(&**d).ok(),
             None => None,
         };
-        let listed = layout.as_ref().and_then(|l| l.partition(r.number.into()).ok());
-        let guessed = open_layout(&*source).ok();
-        let whole = guessed.as_ref().and_then(|l| l.partitions.first());
-        let partition = match (listed, whole) {
-            (Some(p), _) if (p.start, p.length) == (r.start, r.bytes) => p.clone(),
-            (_, Some(p)) => Partition {
-                number: r.number.into(),
-                start: r.start,
-                length: r.bytes,
-                ..p.clone()
-            },
-            _ => {
-                return Err(Error::unsupported(
-                    "Nothing tells what the partition is, so no table can name it",
-                ));
+        let listed = layout
+            .as_ref()
+            .and_then(|l| l.partition(r.number.into()).ok())
+            .filter(|p| (p.start, p.length) == (r.start, r.bytes))
+            .cloned();
+        let partition = match listed {
+            Some(p) => p,
+            // All that is known is what it holds.
+            None => {
+                let whole = open_layout(&*source)?.partitions.into_iter().next();
+                let found = whole.ok_or_else(|| {
+                    Error::unsupported(
+                        "Nothing tells what the partition is, so no table can name it",
+                    )
+                })?;
+                Partition {
+                    number: r.number.into(),
+                    start: r.start,
+                    length: r.bytes,
+                    declared: r.bytes,
+                    ..found
+                }
             }
         };
-        let is_ntfs = self.volumes.is_ntfs(r.number);
-        let known = match is_ntfs {
+        let smallest = match self.volumes.is_ntfs(r.number) {
             true => self.volumes.smallest(r.number)?.relocated.min(r.bytes),
             false => r.bytes,
         };
-        let wish = self.table_wish();
-        let part = NewPartition {
-            partition: &partition,
-            volume: &*source,
-            disk_id: layout.as_ref().and_then(|l| l.disk_id.as_deref()),
+        let disk_id = layout.and_then(|l| l.disk_id);
+        let grow = self.wishes.grow.contains(&r.number);
+        Ok(Part {
+            partition,
+            source,
+            disk_id,
             room: Room {
                 number: 1,
-                smallest: known,
-                grow: w.grow.contains(&r.number),
+                smallest,
+                grow,
                 movable: true,
             },
+        })
+    }
+
+    /// One volume into a partition of another disk.
+    fn slot(&mut self, r: &Region, number: u16) -> Result<()> {
+        let Some(onto) = self.onto.take() else {
+            return Err(Error::usage(
+                "The disk that the partition is on is not known",
+            ));
         };
+        if onto.layout.table == TableKind::None {
+            return Err(Error::not_found("The target has no partition table")
+                .hint("--table gpt makes one on a bare disk"));
+        }
+        let part = self.partition(r)?;
+        let wish = self.table_wish();
+        let a = replace::into(onto.layout, onto.disk, number.into(), &part.new(), &wish)?;
+        let own = r.number;
+        self.carry_out(&a, |_| Some(own))?;
+        // Nothing of the rest of the disk is touched.
+        let plan = &mut self.out.plan;
+        plan.regions.retain(|l| l.region.number == own);
+        let ends = plan.regions.iter().map(|l| l.range().end);
+        let patches = plan.patches.iter().map(|p| p.range().end);
+        plan.bytes = ends.chain(patches).max().unwrap_or(0);
+        if self.wishes.measure {
+            self.out.smallest = Some(self.volumes.smallest(own)?);
+        }
+        Ok(())
+    }
+
+    /// One volume onto a bare disk with a new table.
+    fn fresh(&mut self, r: &Region, table: TableKind) -> Result<()> {
+        let w = self.wishes;
+        let wish = self.table_wish();
+        let known = self.partition(r)?;
+        let part = known.new();
         let ample = r.bytes.saturating_add(64 << 20);
         let sizes = replace::fresh(table, &part, ample, &wish)?.smallest;
         self.out.smallest = Some(Smallest {
@@ -610,6 +506,25 @@ impl Planner<'_> {
     }
 }
 
+/// A partition on its way to another disk.
+struct Part {
+    partition: Partition,
+    source: SharedSource,
+    disk_id: Option<String>,
+    room: Room,
+}
+
+impl Part {
+    fn new(&self) -> NewPartition<'_> {
+        NewPartition {
+            partition: &self.partition,
+            volume: &*self.source,
+            disk_id: self.disk_id.as_deref(),
+            room: self.room,
+        }
+    }
+}
+
 fn other_size() -> Error {
     Error::refused("The interrupted restore was of something else: its target had another size")
         .hint("give what it was begun with, or start again without --resume")
@@ -618,14 +533,4 @@ fn other_size() -> Error {
 fn number(p: &Partition) -> Result<u16> {
     u16::try_from(p.number)
         .map_err(|_| Error::unsupported(format!("There is a partition {}", p.number)))
-}
-
-/// The range of a partition on a disk that is there.
-pub fn existing(layout: &Layout, number: u16) -> Result<ByteRange> {
-    let p = layout.partition(number.into())?;
-    match layout.table {
-        TableKind::None => Err(Error::not_found("The target has no partition table")
-            .hint("--table gpt makes one")),
-        _ => Ok(p.range()),
-    }
 }

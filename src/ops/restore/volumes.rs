@@ -1,7 +1,7 @@
 //! The NTFS volumes of an archive: looked at once, planned as often as need be.
 
-use super::disk_view::DiskView;
-use super::replace::Smallest;
+use super::views::Views;
+use super::wishes::Smallest;
 use crate::archive::{DiskInfo, RegionKind};
 use crate::error::{Error, Result};
 use crate::observe::Observer;
@@ -28,14 +28,14 @@ pub struct VolumeRow {
 
 pub struct Volumes<'a> {
     disk: &'a DiskInfo,
-    view: Arc<DiskView>,
+    view: Arc<Views>,
     observer: &'a dyn Observer,
     surveys: BTreeMap<u16, std::result::Result<Survey, String>>,
     reports: BTreeMap<u16, ReworkReport>,
 }
 
 impl<'a> Volumes<'a> {
-    pub fn new(disk: &'a DiskInfo, view: Arc<DiskView>, observer: &'a dyn Observer) -> Self {
+    pub fn new(disk: &'a DiskInfo, view: Arc<Views>, observer: &'a dyn Observer) -> Self {
         Self {
             disk,
             view,
@@ -86,8 +86,9 @@ impl<'a> Volumes<'a> {
     pub fn plan(&mut self, number: u16, wish: &Wish) -> Result<Arc<Rework>> {
         let observer = self.observer;
         let rework = match self.survey(number)? {
-            Ok(s) => rework::plan(s, wish, observer)
-                .map_err(|e| e.of(format!("partition {number}")))?,
+            Ok(s) => {
+                rework::plan(s, wish, observer).map_err(|e| e.of(format!("partition {number}")))?
+            }
             Err(why) => {
                 return Err(Error::unsupported(format!(
                     "Partition {number} cannot be changed: {why}"

@@ -2,6 +2,8 @@
 //! disk without passing this machine. What the host wrote (file records,
 //! compressed chunks) and the sectors that come last, the host restores.
 
+mod pieces;
+
 use super::engine::{Cause, Engine};
 use super::restore::{RestoreOptions, RestorePlan, zero_the_rest};
 use crate::archive::{Archive, BLOCK, ChunkRun, Entry, Header, RunKind, UNVERIFIED};
@@ -11,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
 use crate::tape::TapeSource;
 use crate::units::{ByteRange, ClusterSet};
+use pieces::{Placed, inside, outside};
 
 /// Bytes that the host moves at a time.
 const STEP: usize = 1 << 20;
@@ -553,52 +556,6 @@ impl Job<'_> {
     }
 }
 
-/// A piece of a record on the target.
-struct Placed {
-    at: u64,
-    len: u64,
-    kind: RunKind,
-    /// Where its bytes begin among those of the record.
-    from: u64,
-}
-
-impl Placed {
-    fn data<'a>(&self, all: &'a [u8]) -> Result<&'a [u8]> {
-        let end = self.from.saturating_add(self.len) as usize;
-        all.get(self.from as usize..end)
-            .ok_or_else(|| Error::damaged("A record is shorter than its runs"))
-    }
-}
-
 fn is_loss(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::Unreadable | ErrorKind::Damaged)
-}
-
-/// The parts of `from..to` that lie in one of the ranges.
-fn inside(ranges: &[ByteRange], from: u64, to: u64) -> Vec<(u64, u64)> {
-    let whole = ByteRange {
-        start: from,
-        end: to,
-    };
-    let both = ranges.iter().filter_map(|r| r.intersect(&whole));
-    both.map(|b| (b.start, b.end)).collect()
-}
-
-/// The parts of `from..to` that lie in none of the ranges, which ascend.
-fn outside(ranges: &[ByteRange], from: u64, to: u64) -> Vec<(u64, u64)> {
-    let mut out = Vec::new();
-    let mut at = from;
-    for r in ranges {
-        if r.end <= at || r.start >= to {
-            continue;
-        }
-        if r.start > at {
-            out.push((at, r.start));
-        }
-        at = r.end;
-    }
-    if at < to {
-        out.push((at, to));
-    }
-    out
 }
