@@ -102,16 +102,8 @@ pub fn plan(survey: &Survey, wish: &Wish, observer: &dyn Observer) -> Result<Rew
     let cleared = resized || wish.defragment || survey.bad.count() > 0;
     if !cleared {
         let placement = survey.in_place(g.total_clusters);
-        return build(
-            survey,
-            wish,
-            shape,
-            placement,
-            false,
-            How::InPlace,
-            observer,
-        )?
-        .map_err(|_| Error::damaged("Records that stay as they are do not fit"));
+        return build(survey, wish, shape, placement, false, How::InPlace, observer)?
+            .map_err(|_| Error::damaged("Records that stay as they are do not fit"));
     }
     survey.check_changeable()?;
     let drop = smaller || wish.defragment;
@@ -258,16 +250,7 @@ fn build(
     report.clusters_moved = map.moved_clusters();
     report.streams_in_pieces = placement.broken;
     report.bytes_rewritten = patches.total();
-    report.tell(
-        survey,
-        wish,
-        shape,
-        &special,
-        &map,
-        drop_stores,
-        header,
-        touched,
-    );
+    report.tell(survey, wish, shape, &special, &map, drop_stores, header, touched);
     let rework = Rework {
         untouched: map.is_still() && !resized,
         map,
@@ -310,7 +293,12 @@ impl Rework {
         &self.report
     }
 
-    fn walk(&self, range: ByteRange, forward: bool, piece: device::Piece<'_>) -> Result<()> {
+    fn walk(
+        &self,
+        range: ByteRange,
+        forward: bool,
+        piece: device::Piece<'_>,
+    ) -> Result<()> {
         let (from_len, to_len) = match forward {
             true => (self.old_len, self.new_len),
             false => (self.new_len, self.old_len),

@@ -62,7 +62,12 @@ impl Task {
     }
 
     /// Puts moves together with what stays, and `$Bitmap` behind them.
-    fn finish(&self, mut moves: Vec<Move>, mut space: FreeSpace, broken: u64) -> Option<Placement> {
+    fn finish(
+        &self,
+        mut moves: Vec<Move>,
+        mut space: FreeSpace,
+        broken: u64,
+    ) -> Option<Placement> {
         moves.retain(|m| m.old != m.new);
         let mut stay = self.taken();
         for m in &moves {
@@ -125,11 +130,7 @@ pub(super) fn relocate(survey: &Survey, task: &Task, whole: &BTreeSet<u32>) -> O
         let runs = pieces.iter().flat_map(|&i| survey.runs_of(i));
         let mut moving = Vec::new();
         for r in runs.flat_map(|r| parts(task, r)) {
-            let from = if all {
-                r.start
-            } else {
-                r.start.max(task.total)
-            };
+            let from = if all { r.start } else { r.start.max(task.total) };
             if from < r.end {
                 join(&mut moving, from..r.end);
             }
@@ -198,10 +199,7 @@ pub(super) fn anew(survey: &Survey, task: &Task) -> Option<Placement> {
         moving.movable.remove(r.clone());
     }
     // Parts of it that are pinned stay; then it is left as it is.
-    let fixed = task
-        .bitmap
-        .iter()
-        .any(|r| task.pinned.count_in(r.clone()) > 0);
+    let fixed = task.bitmap.iter().any(|r| task.pinned.count_in(r.clone()) > 0);
     let (mut broken, mut moves, mut bitmap) = (0, Vec::new(), Vec::new());
     let mut at = 0;
     let mut place = |len: u64, space: &mut FreeSpace, broken: &mut u64| {

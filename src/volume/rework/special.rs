@@ -97,9 +97,7 @@ impl Special {
             None => 0,
             Some((map, len)) => {
                 let there = map.end().0 * u64::from(volume.geometry().cluster_size);
-                ((*len).min(there) / size)
-                    .min(volume.mft().record_count)
-                    .min(1 << 16)
+                ((*len).min(there) / size).min(volume.mft().record_count).min(1 << 16)
             }
         }
     }
