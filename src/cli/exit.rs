@@ -15,7 +15,7 @@ pub enum Exit {
     Usage = 2,
     /// Done, but some data was unreadable or damaged and is not in the result.
     Gaps = 3,
-    /// A comparison or a digest differs.
+    /// A comparison or a digest differs, or a file system contradicts itself.
     Mismatch = 4,
     /// Stopped by a safety rule before anything was changed.
     Refused = 5,
@@ -30,7 +30,7 @@ Exit codes:
     1  failed
     2  the command line makes no sense
     3  done, but some data was unreadable or damaged and is not in the result
-    4  a comparison or a digest differs
+    4  a comparison or a digest differs, or a file system contradicts itself
     5  refused by a safety rule
     6  reserved (no quiet period before the timeout)
   130  interrupted";

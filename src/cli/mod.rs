@@ -8,11 +8,12 @@
 //! | `exit` | exit codes |
 //! | `signals` | what stops a run |
 //! | `view`, `tapes`, `values` | arguments that several verbs have |
-//! | `facts`, `damage` | what is known about a volume, and what an archive has lost |
+//! | `facts`, `damage`, `check` | what is known about a volume, and what an archive has lost |
 //! | the others | one verb each |
 
 mod args;
 mod cat;
+mod check;
 mod console;
 mod damage;
 mod diff;

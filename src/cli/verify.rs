@@ -35,12 +35,18 @@ const SHOWN: usize = 20;
 /// behind damaged records are named. What a copy manager moved has no digest:
 /// it is computed and kept in the tape inventory, and compared from then on.
 /// Of a volume or disk every file record is read and compared with $Bitmap.
+///
+/// With --volume the file system itself is checked, also the one inside an
+/// archive, whose digests are not compared then: extents and $Bitmap, mirror,
+/// attribute lists, sizes, directories and names, security descriptors.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Examples:
   ntbak verify backup.ntbak
   ntbak verify backup.ntbak --against /dev/sdb1
   ntbak verify /dev/sdb1
+  ntbak verify --volume /dev/sdb1
+  ntbak verify --volume backup.ntbak --partition 2
 
 {TABLE}"))]
 pub struct VerifyArgs {
@@ -49,7 +55,10 @@ pub struct VerifyArgs {
     /// Compare every kept cluster with this device or image as well
     #[arg(long, value_name = "SOURCE")]
     against: Option<PathBuf>,
-    /// SOURCE of --against, or the second opinion, is about this partition only
+    /// Check the file system on the volume, or inside the archive, for consistency
+    #[arg(long, conflicts_with = "against")]
+    volume: bool,
+    /// SOURCE of --against, --volume or the second opinion is about this partition only
     #[arg(long, value_name = "N", value_parser = values::partition)]
     partition: Option<u16>,
     /// Let another NTFS reader list the files too, and tell where it differs
@@ -65,6 +74,11 @@ pub fn run(args: &VerifyArgs, console: &Console) -> Result<Exit> {
     let mut places = args.view.tapes.places();
     let view = (args.view.opening).open_in(&mut places, &args.view.view, console)?;
     match &view.archive {
+        _ if args.volume => {
+            let name = args.view.view.display().to_string();
+            second(args, &view, console)?;
+            super::check::run(&view, &name, args.partition, console)
+        }
         Some(archive) => check_archive(args, &view, archive, &mut places, console),
         None if args.against.is_some() => {
             Err(Error::usage("Only an archive is compared with a source")

@@ -27,12 +27,14 @@
 //! | [`path`], [`tree`] | paths: looking them up, listing a directory |
 //! | [`listing`] | all files of a volume by path |
 //! | [`rework`] | a volume made smaller, larger or laid out anew |
+//! | [`check`](mod@check) | does the file system agree with itself |
 //! | [`fault`], [`finding`] | what is wrong with a structure, and with the volume |
 
 pub mod attr;
 pub mod attrlist;
 pub mod bitmap;
 pub mod boot;
+pub mod check;
 pub mod extents;
 pub mod fault;
 pub mod file;
@@ -61,6 +63,7 @@ pub mod used;
 
 pub use attr::{AttrFlags, Attribute, Form};
 pub use boot::Geometry;
+pub use check::{Check, check};
 pub use extents::ExtentMap;
 pub use fault::{Fault, FaultKind};
 pub use file::{FileRecords, FileStream, Joined, Record};
