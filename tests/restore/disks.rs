@@ -21,7 +21,7 @@ fn tool(name: &str, args: &[&str]) -> Option<(bool, String)> {
 }
 
 /// The table and every NTFS volume, as others see them. `sectors`: bytes of one.
-fn sound(image: &Path, sectors: u64) {
+pub fn sound(image: &Path, sectors: u64) {
     let all = fs::read(image).unwrap();
     let size = sectors as usize;
     let name = image.to_str().unwrap();

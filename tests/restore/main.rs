@@ -8,5 +8,6 @@ mod disks;
 mod executor;
 mod kill;
 mod program;
+mod public;
 mod resume;
 mod toy;

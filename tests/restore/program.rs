@@ -17,6 +17,11 @@ impl Deref for Dir {
 }
 
 impl Dir {
+    /// With nothing in it.
+    pub fn empty() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
     /// With a volume or disk of `testdata/` in it.
     pub fn with(name: &str) -> Self {
         let new = Self(tempfile::tempdir().unwrap());

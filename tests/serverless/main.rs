@@ -7,6 +7,7 @@
 mod common;
 mod faults;
 mod hostile;
+mod replace;
 mod rig;
 mod round;
 

@@ -12,7 +12,7 @@ use crate::archive::{Archive, DiskInfo, Region};
 use crate::device::SharedSource;
 use crate::disk::replace::{self, Arrangement, Ids, NewPartition, Room, TableWish};
 use crate::disk::{Layout, Partition, TableKind, open_layout};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
 use crate::ops::boot;
 use crate::units::human_bytes;
@@ -113,10 +113,33 @@ impl Planner<'_> {
                 .hint("say which partition with --partition"));
             }
         };
-        let same = target == Some(len);
-        if same && w.is_plain() {
+        if target == Some(len) && w.is_plain() {
             return Ok(());
         }
+        let copied = Wishes {
+            measure: false,
+            ..w.clone()
+        };
+        match self.arranged(target) {
+            // It is restored as it is, so this is not in the way.
+            Err(e)
+                if target == Some(len)
+                    && copied.is_plain()
+                    && e.kind() != ErrorKind::Interrupted =>
+            {
+                self.differ(None, "not-measured", format!("Nothing but this size: {e}"));
+                Ok(())
+            }
+            Err(e) if target.is_some_and(|t| t > len) && copied.is_plain() => {
+                Err(e.hint("--size same restores it as if the target had the old length"))
+            }
+            other => other,
+        }
+    }
+
+    /// The disk with its partitions placed anew; none: as small as can be.
+    fn arranged(&mut self, target: Option<u64>) -> Result<()> {
+        let (w, len) = (self.wishes, self.disk.bytes);
         let source = self.disk_source()?;
         let layout = self.layout(&source)?;
         let shrinks = target.is_none_or(|t| t < len);
