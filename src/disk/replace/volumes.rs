@@ -93,18 +93,16 @@ pub(super) fn tell(disk: &dyn Source, m: &Moved) -> Result<Told> {
     put(0, first);
     // Sector 0 and 0xffff mean that there is none.
     if m.content == Content::Fat32 && backup != 0 && backup != 0xffff {
-        // Whole sectors of the disk, whatever the volume counts in.
         let at = backup * bytes;
-        match sectors(disk, m, at, 1, m.size as usize)? {
-            Some(copy)
-                if at % m.size as usize == 0 && copy[0x52..0x5a] == *b"FAT32   "
-                    || copy_at(&copy) =>
-            {
-                put(at as u64, copy);
-            }
-            _ => {
+        let copy = match at % m.size as usize {
+            0 => sectors(disk, m, at, 1, m.size as usize)?,
+            _ => None,
+        };
+        match copy.filter(|c| boots(c)) {
+            Some(copy) => put(at as u64, copy),
+            None => {
                 told.problem = Some(format!(
-                    "The copy of the boot sector of partition {} is not one: it is left as it is",
+                    "The copy of the boot sector of partition {} is none, or does not fill sectors: it is left as it is",
                     m.number
                 ));
             }
@@ -114,7 +112,7 @@ pub(super) fn tell(disk: &dyn Source, m: &Moved) -> Result<Told> {
 }
 
 /// True for a sector with the end mark of a boot sector and a jump.
-fn copy_at(s: &[u8]) -> bool {
+fn boots(s: &[u8]) -> bool {
     matches!(s[0], 0xeb | 0xe9) && s[510..512] == [0x55, 0xaa]
 }
 

@@ -109,17 +109,23 @@ impl Disk {
             a.new_length.saturating_sub(MIB),
             &junk[..MIB.min(a.new_length) as usize],
         );
-        let copy = |from: u64, to: u64, len: u64| {
+        let copy = |from: u64, to: u64, len: u64, ends: u64| {
             // The ends are enough of what is large: nothing else was written.
-            let n = if len > 64 * MIB { MIB } else { len };
-            new.put(to, &self.get(from, n));
-            new.put(to + len - n, &self.get(from + len - n, n));
+            let n = len.min(ends);
+            for at in [0, len - n] {
+                new.put(to + at, &self.get(from + at, n));
+            }
         };
         for r in &a.kept {
-            copy(r.start, r.start, r.len());
+            copy(r.start, r.start, r.len(), 6 * MIB);
         }
         for p in &a.partitions {
-            copy(p.old.start, p.new.start, p.old.len().min(p.new.len()));
+            copy(
+                p.old.start,
+                p.new.start,
+                p.old.len().min(p.new.len()),
+                64 << 10,
+            );
         }
         for p in &a.volume_patches {
             let at = a.partitions.iter().find(|x| x.number == p.number).unwrap();

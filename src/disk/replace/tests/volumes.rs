@@ -98,6 +98,11 @@ fn moved(volume: &[u8], kind: &str) -> (Disk, Arrangement, Disk) {
     let a = old.arranged(&rooms, old.len - 10 * MIB, Ids::Keep).unwrap();
     assert_eq!(a.partitions[1].new.start, 11 * MIB);
     let new = old.carried_out(&a);
+    // All of it, with what is written differently.
+    new.put(11 * MIB, volume);
+    for p in &a.volume_patches {
+        new.put(11 * MIB + p.patch.offset, &p.patch.bytes);
+    }
     new.verify();
     (old, a, new)
 }
