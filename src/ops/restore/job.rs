@@ -379,11 +379,10 @@ impl<'a> Job<'a> {
     }
 
     pub fn release_first_sectors(&self) -> Result<()> {
-        // The disk's own come very last.
+        // The disk's own come very last. Each is written once: a run that goes
+        // on must find it as it will be, or zero.
         for h in lock(&self.held).iter().rev() {
-            for (at, bytes) in &h.pieces {
-                self.target.write_at(*at, bytes)?;
-            }
+            self.target.write_at(h.range.start, &Self::last_bytes(h))?;
         }
         Ok(())
     }
