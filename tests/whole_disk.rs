@@ -4,7 +4,7 @@
 mod common;
 
 use ntbak::archive::Archive;
-use ntbak::device::{FileSource, OpenOptions, SharedSource, Source, open_source};
+use ntbak::device::{FileSource, OpenOptions, SharedSource, open_source};
 use ntbak::disk::open_layout;
 use ntbak::disk::replace::{Ids, Room, TableWish, arrange};
 use ntbak::error::ErrorKind;

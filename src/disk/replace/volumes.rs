@@ -160,7 +160,7 @@ fn exfat(disk: &dyn Source, m: &Moved, first: &[u8], told: &mut Told) -> Result<
     if first[0x40..0x48] == [0; 8] {
         return Ok(());
     }
-    if !(9..=12).contains(&shift) || (EXFAT_REGION << shift) % size != 0 {
+    if !(9..=12).contains(&shift) || !(EXFAT_REGION << shift).is_multiple_of(size) {
         told.problem = Some(format!(
             "Partition {} has exFAT with sectors of 2^{shift} bytes: the place that its boot sector names stays the old one",
             m.number

@@ -59,7 +59,7 @@ pub fn names(hive: &[u8]) -> Option<Vec<Named>> {
     let mut at = BIN;
     while let Some(bin) = hive.get(at..).filter(|b| b.get(..4) == Some(b"hbin")) {
         let len = le32(bin, 8).unwrap_or(0) as usize;
-        if len == 0 || len % BIN != 0 {
+        if len == 0 || !len.is_multiple_of(BIN) {
             break;
         }
         let bin = &bin[..len.min(bin.len())];

@@ -250,7 +250,7 @@ pub(super) fn check(old: &Disk, rooms: &[Room], a: &Arrangement) -> Disk {
             .find(|r| r.number == o.number)
             .map_or(o.length, |r| r.smallest);
         assert!(n.length >= smallest.min(o.length), "{o:?} {n:?}");
-        assert!(n.start == o.start || n.start % MIB == 0);
+        assert!(n.start == o.start || n.start.is_multiple_of(MIB));
         if n.length > 1024 {
             assert_eq!(new.get(n.start + 512, 16), mark(o.number));
         }
