@@ -99,7 +99,15 @@ pub fn same(what: &str, old: &Volume, new: &Volume, loose: &[u64]) {
         };
         let (a, b) = (a.view(), b.view());
         let head = |v: &ntbak::volume::RecordView<'_>| {
-            (v.in_use(), v.flags(), v.sequence(), v.links(), v.lsn(), v.base(), v.next_attr_id())
+            (
+                v.in_use(),
+                v.flags(),
+                v.sequence(),
+                v.links(),
+                v.lsn(),
+                v.base(),
+                v.next_attr_id(),
+            )
         };
         assert_eq!(head(&a), head(&b), "{what}: record {n}");
         if !a.in_use() {
@@ -107,8 +115,7 @@ pub fn same(what: &str, old: &Volume, new: &Volume, loose: &[u64]) {
         }
         let base = a.base().map_or(n, |b| b.record.0);
         let free = SYSTEM.contains(&base) || loose.contains(&base);
-        let (all, there): (Vec<_>, Vec<_>) =
-            (a.attributes().collect(), b.attributes().collect());
+        let (all, there): (Vec<_>, Vec<_>) = (a.attributes().collect(), b.attributes().collect());
         assert_eq!(all.len(), there.len(), "{what}: record {n}");
         for (x, y) in all.into_iter().zip(there) {
             let (x, y) = match (x, y) {
@@ -127,8 +134,15 @@ pub fn same(what: &str, old: &Volume, new: &Volume, loose: &[u64]) {
                 }
                 (Form::NonResident(v), Form::NonResident(w)) => {
                     let sizes = |n: &attr::NonResident<'_>| {
-                        (n.lowest_vcn, n.highest_vcn, n.allocated, n.size, n.initialized,
-                            n.compressed_total, n.compression_unit)
+                        (
+                            n.lowest_vcn,
+                            n.highest_vcn,
+                            n.allocated,
+                            n.size,
+                            n.initialized,
+                            n.compressed_total,
+                            n.compression_unit,
+                        )
                     };
                     let may = matches!(base, 6 | 8) || loose.contains(&base);
                     assert!(sizes(&v) == sizes(&w) || may, "{what}: record {n}");
@@ -142,14 +156,24 @@ pub fn same(what: &str, old: &Volume, new: &Volume, loose: &[u64]) {
         let (Ok(f), Ok(g)) = (old.file(number), new.file(number)) else {
             continue;
         };
-        assert_eq!(f.extensions().len(), g.extensions().len(), "{what}: record {n}");
-        let streams: BTreeSet<(u32, Vec<u8>)> =
-            f.attributes().map(|(_, a)| (a.type_code, a.name.to_vec())).collect();
+        assert_eq!(
+            f.extensions().len(),
+            g.extensions().len(),
+            "{what}: record {n}"
+        );
+        let streams: BTreeSet<(u32, Vec<u8>)> = f
+            .attributes()
+            .map(|(_, a)| (a.type_code, a.name.to_vec()))
+            .collect();
         for (code, name) in streams {
             if free && !(n == 5 && code != attr::INDEX_ALLOCATION && code != attr::INDEX_ROOT) {
                 continue;
             }
-            assert_eq!(holes(&f, code, &name), holes(&g, code, &name), "{what}: record {n}");
+            assert_eq!(
+                holes(&f, code, &name),
+                holes(&g, code, &name),
+                "{what}: record {n}"
+            );
             let open = |v, f| Stream::open(v, f, code, &name).map_err(|e| e.message().to_owned());
             match (open(old, &f), open(new, &g)) {
                 (Ok(Some(s)), Ok(Some(t))) => {
@@ -184,7 +208,10 @@ pub fn consistent(what: &str, old: &Volume, new: &Volume) {
     let (before, after) = (issues(old), issues(new));
     for (code, (n, messages)) in after {
         let had = before.get(code).map_or(0, |b| b.0);
-        assert!(n <= had, "{what}: {code} {had} times before, now {n}: {messages:#?}");
+        assert!(
+            n <= had,
+            "{what}: {code} {had} times before, now {n}: {messages:#?}"
+        );
     }
 }
 
@@ -194,8 +221,16 @@ pub fn sound(what: &str, volume: &Volume) {
     let d = &usage.report.differences;
     assert!(d.is_empty(), "{what}: {d:?}");
     let health = ntbak::volume::health(volume);
-    assert_eq!(health.mft_mirror, ntbak::volume::health::MftMirror::Same, "{what}");
-    assert_eq!(health.log, ntbak::volume::logfile::LogState::Reset, "{what}");
+    assert_eq!(
+        health.mft_mirror,
+        ntbak::volume::health::MftMirror::Same,
+        "{what}"
+    );
+    assert_eq!(
+        health.log,
+        ntbak::volume::logfile::LogState::Reset,
+        "{what}"
+    );
 }
 
 /// Counts by word, for messages at the end of a test.
