@@ -9,7 +9,7 @@ clusters=(512 1024 2048 4096 4096 8192 65536)
 cluster=${clusters[$((seed % ${#clusters[@]}))]}
 rm -f "$out"
 truncate -s "${mib}M" "$out"
-mkntfs --quick --force --quiet --cluster-size "$cluster" --label "random $seed" "$out" >/dev/null
+mkntfs --quick --force --quiet --cluster-size "$cluster" --label "random $seed" "$out" >/dev/null 2>&1
 at=$(mktemp -d)
 ntfs-3g -o streams_interface=windows,compression "$out" "$at" </dev/null >/dev/null 2>&1
 end() { for _ in $(seq 100); do umount "$at" 2>/dev/null && break; sleep 0.1; done; rmdir "$at"; }

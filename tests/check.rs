@@ -3,15 +3,15 @@
 
 mod common;
 
+use common::edit::{attribute, edit, number, protected, stream_at};
 use common::{Memory, part, testdata, testdata_names, testdata_text, volume_source};
 use ntbak::device::{SharedSource, Source};
 use ntbak::disk::open_layout;
 use ntbak::error::Result;
 use ntbak::observe::Silent;
-use ntbak::units::{Place, RecordNo};
+use ntbak::units::RecordNo;
 use ntbak::volume::check::{Check, Code, ISSUE_CAP, Severity, check_source};
-use ntbak::volume::record::apply_fixups;
-use ntbak::volume::{Stream, Volume, attr};
+use ntbak::volume::{Volume, attr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -242,64 +242,6 @@ fn every_generated_damage_has_its_name() {
             None => assert!(!found.is_empty(), "{name}"),
         }
     }
-}
-
-/// Changes a record under its fixups.
-fn edit(bytes: &mut [u8], n: u64, change: impl FnOnce(&mut [u8])) {
-    let volume = Volume::open(Memory::shared(bytes.to_vec())).unwrap();
-    let size = volume.geometry().record_size as usize;
-    let at = volume.record_offset(RecordNo(n)).unwrap() as usize;
-    protected(&mut bytes[at..at + size], change);
-}
-
-/// The same for a record or index block that was found.
-fn protected(block: &mut [u8], change: impl FnOnce(&mut [u8])) {
-    apply_fixups(block).unwrap();
-    change(block);
-    let array = usize::from(u16::from_le_bytes([block[4], block[5]]));
-    for sector in 1..=block.len() / 512 {
-        let end = sector * 512 - 2;
-        let saved = array + 2 * sector;
-        (block[saved], block[saved + 1]) = (block[end], block[end + 1]);
-        (block[end], block[end + 1]) = (block[array], block[array + 1]);
-    }
-}
-
-/// Place in a record of the first attribute of this type.
-fn attribute(record: &[u8], type_code: u32) -> usize {
-    let mut at = usize::from(u16::from_le_bytes([record[0x14], record[0x15]]));
-    loop {
-        let word = |o: usize| u32::from_le_bytes(record[at + o..at + o + 4].try_into().unwrap());
-        assert_ne!(word(0), u32::MAX, "no attribute {type_code:#x}");
-        if word(0) == type_code {
-            return at;
-        }
-        at += word(4) as usize;
-    }
-}
-
-/// Byte position of a stream's first byte, and its first cluster.
-fn stream_at(bytes: &[u8], n: u64, type_code: u32, name: &[u8]) -> (usize, u64) {
-    let volume = Volume::open(Memory::shared(bytes.to_vec())).unwrap();
-    let file = volume.file(RecordNo(n)).unwrap();
-    let stream = Stream::open(&volume, &file, type_code, name)
-        .unwrap()
-        .unwrap();
-    match stream.extents()[0].place {
-        Place::At(lcn) => {
-            let at = lcn.0 * u64::from(volume.geometry().cluster_size);
-            (at as usize, lcn.0)
-        }
-        Place::Hole => panic!("a hole"),
-    }
-}
-
-/// The number of the file with this path.
-fn number(bytes: &[u8], path: &str) -> u64 {
-    let volume = Volume::open(Memory::shared(bytes.to_vec())).unwrap();
-    let tree = ntbak::volume::Tree::new(&volume);
-    let path = ntbak::volume::VolumePath::parse(path.as_bytes()).unwrap();
-    tree.lookup(&path).unwrap().file.record.0
 }
 
 const I30: &[u8] = b"$\0I\x003\x000\0";

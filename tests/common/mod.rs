@@ -3,6 +3,8 @@
 
 #![allow(dead_code, missing_docs)]
 
+pub mod edit;
+
 use ntbak::device::{SharedSource, Source};
 use ntbak::error::{Error, ErrorKind, Result};
 use ntbak::ops::image::ImageOptions;

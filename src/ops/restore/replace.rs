@@ -479,7 +479,7 @@ impl Planner<'_> {
         }
         let part = self.partition(r)?;
         let wish = self.table_wish();
-        let a = replace::into(onto.layout, onto.disk, number.into(), &part.new(), &wish)?;
+        let a = replace::into(onto.layout, onto.disk, number.into(), &part.as_new(), &wish)?;
         let own = r.number;
         self.carry_out(&a, |_| Some(own))?;
         // Nothing of the rest of the disk is touched.
@@ -499,7 +499,7 @@ impl Planner<'_> {
         let w = self.wishes;
         let wish = self.table_wish();
         let known = self.partition(r)?;
-        let part = known.new();
+        let part = known.as_new();
         let ample = r.bytes.saturating_add(64 << 20);
         let sizes = replace::fresh(table, &part, ample, &wish)?.smallest;
         self.out.smallest = Some(Smallest {
@@ -538,7 +538,7 @@ struct Part {
 }
 
 impl Part {
-    fn new(&self) -> NewPartition<'_> {
+    fn as_new(&self) -> NewPartition<'_> {
         NewPartition {
             partition: &self.partition,
             volume: &*self.source,

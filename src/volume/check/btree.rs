@@ -298,7 +298,9 @@ impl Walk<'_, '_> {
 
     fn child(&mut self, vcn: u64, depth: u32, from: Option<u64>) {
         let size = self.block as u64;
-        let at = vcn.checked_mul(self.unit).filter(|at| at % size == 0);
+        let at = vcn
+            .checked_mul(self.unit)
+            .filter(|at| at.is_multiple_of(size));
         let Some(at) = at else {
             let what = format!("Found {vcn} as VCN of a child, expected one where a block begins");
             return self.hurt(Code::IndexNode, from, what);

@@ -173,7 +173,7 @@ fn bitmap(volume: &Volume, issues: &mut Issues) -> Result<()> {
         total / 8,
         (total.div_ceil(64) * 8).min(joined.header().size),
     );
-    if total % 64 == 0 || end <= from {
+    if total.is_multiple_of(64) || end <= from {
         return Ok(());
     }
     let mut bytes = vec![0; (end - from) as usize];

@@ -102,8 +102,16 @@ pub fn plan(survey: &Survey, wish: &Wish, observer: &dyn Observer) -> Result<Rew
     let cleared = resized || wish.defragment || survey.bad.count() > 0;
     if !cleared {
         let placement = survey.in_place(g.total_clusters);
-        return build(survey, wish, shape, placement, false, How::InPlace, observer)?
-            .map_err(|_| Error::damaged("Records that stay as they are do not fit"));
+        return build(
+            survey,
+            wish,
+            shape,
+            placement,
+            false,
+            How::InPlace,
+            observer,
+        )?
+        .map_err(|_| Error::damaged("Records that stay as they are do not fit"));
     }
     survey.check_changeable()?;
     let drop = smaller || wish.defragment;
@@ -195,6 +203,10 @@ fn build(
     }
     let used_clusters = used.count();
     let map = ClusterMap::new(placement.moves, placement.stay)?;
+    let torn = special::torn_apart(volume, &map)?;
+    if !torn.is_empty() {
+        return Ok(Err(torn));
+    }
     let touched = resized || !map.is_still() || survey.bad.count() > 0 || wish.defragment;
     let special = special::Special::new(volume, &survey.log, touched)?;
     let bitmap_size = match resized {
@@ -250,7 +262,16 @@ fn build(
     report.clusters_moved = map.moved_clusters();
     report.streams_in_pieces = placement.broken;
     report.bytes_rewritten = patches.total();
-    report.tell(survey, wish, shape, &special, &map, drop_stores, header, touched);
+    report.tell(
+        survey,
+        wish,
+        shape,
+        &special,
+        &map,
+        drop_stores,
+        header,
+        touched,
+    );
     let rework = Rework {
         untouched: map.is_still() && !resized,
         map,
@@ -272,6 +293,10 @@ fn trial(
 ) -> Result<Vec<Unfit>> {
     let g = survey.volume.geometry();
     let map = ClusterMap::new(placed.moves, placed.stay)?;
+    let torn = special::torn_apart(&survey.volume, &map)?;
+    if !torn.is_empty() {
+        return Ok(torn);
+    }
     let names = Default::default();
     let change = Change {
         survey,
@@ -293,12 +318,7 @@ impl Rework {
         &self.report
     }
 
-    fn walk(
-        &self,
-        range: ByteRange,
-        forward: bool,
-        piece: device::Piece<'_>,
-    ) -> Result<()> {
+    fn walk(&self, range: ByteRange, forward: bool, piece: device::Piece<'_>) -> Result<()> {
         let (from_len, to_len) = match forward {
             true => (self.old_len, self.new_len),
             false => (self.new_len, self.old_len),

@@ -11,12 +11,15 @@ use crate::volume::record::apply_fixups;
 use std::collections::BTreeMap;
 
 /// `$I30`, UTF-16.
-pub(super) const I30: &[u8] = b"$\0I\0003\x000\0";
+pub(super) const I30: &[u8] = b"$\0I\x003\x000\x00";
 /// Bytes of a directory's blocks that are looked through.
 const MOST: u64 = 64 << 20;
 
 /// Allocated bytes and size, by file record.
 pub(super) type Sizes = BTreeMap<u64, (u64, u64)>;
+
+/// Index blocks, each with its place in the stream.
+pub(super) type Blocks = Vec<(u64, Vec<u8>)>;
 
 /// Puts sizes into the entries of one node, whose header is at `header`.
 /// Returns whether anything changed.
@@ -59,7 +62,7 @@ pub(super) fn in_blocks(
     volume: &Volume,
     directory: RecordNo,
     sizes: &Sizes,
-) -> Result<(ExtentMap, Vec<(u64, Vec<u8>)>)> {
+) -> Result<(ExtentMap, Blocks)> {
     let mut out = Vec::new();
     let file = volume.file(directory)?;
     let block = match file.stream(INDEX_ROOT, I30) {

@@ -62,12 +62,7 @@ impl Task {
     }
 
     /// Puts moves together with what stays, and `$Bitmap` behind them.
-    fn finish(
-        &self,
-        mut moves: Vec<Move>,
-        mut space: FreeSpace,
-        broken: u64,
-    ) -> Option<Placement> {
+    fn finish(&self, mut moves: Vec<Move>, mut space: FreeSpace, broken: u64) -> Option<Placement> {
         moves.retain(|m| m.old != m.new);
         let mut stay = self.taken();
         for m in &moves {
@@ -121,7 +116,7 @@ fn join(runs: &mut Vec<Range<u64>>, r: Range<u64>) {
 pub(super) fn relocate(survey: &Survey, task: &Task, whole: &BTreeSet<u32>) -> Option<Placement> {
     let order = survey.order();
     let mut space = FreeSpace::new(&task.taken(), task.total);
-    let mut todo: Vec<(u64, Vec<Range<u64>>)> = Vec::new();
+    let mut todo: Vec<(Class, u64, Vec<Range<u64>>)> = Vec::new();
     for stream in streams(survey, &order) {
         let pieces = &order[stream.start as usize..stream.end as usize];
         let all = pieces
@@ -130,7 +125,11 @@ pub(super) fn relocate(survey: &Survey, task: &Task, whole: &BTreeSet<u32>) -> O
         let runs = pieces.iter().flat_map(|&i| survey.runs_of(i));
         let mut moving = Vec::new();
         for r in runs.flat_map(|r| parts(task, r)) {
-            let from = if all { r.start } else { r.start.max(task.total) };
+            let from = if all {
+                r.start
+            } else {
+                r.start.max(task.total)
+            };
             if from < r.end {
                 join(&mut moving, from..r.end);
             }
@@ -142,14 +141,29 @@ pub(super) fn relocate(survey: &Survey, task: &Task, whole: &BTreeSet<u32>) -> O
         }
         let len = moving.iter().map(|r| r.end - r.start).sum();
         if len > 0 {
-            todo.push((len, moving));
+            todo.push((survey.pieces[pieces[0] as usize].class, len, moving));
         }
     }
-    // The long ones first, while there are long runs.
-    todo.sort_by_key(|t| std::cmp::Reverse(t.0));
+    // The long ones first, while there are long runs; before them those that
+    // are read without their mapping pairs.
+    todo.sort_by_key(|(class, len, _)| {
+        let later = match class {
+            Class::Mirror => 0,
+            Class::Mft => 1,
+            _ => 2,
+        };
+        (later, std::cmp::Reverse(*len))
+    });
     let mut moves = Vec::new();
-    for (len, moving) in todo {
-        let there = space.take(len)?;
+    for (class, len, moving) in todo {
+        let one = match class {
+            Class::Mirror => Some(space.take_run(len)?),
+            _ => space.take_run(len),
+        };
+        let there = match one {
+            Some(start) => vec![start..start + len],
+            None => space.take(len)?,
+        };
         pair_up(&moving, &there, &mut moves);
     }
     task.finish(moves, space, 0)
@@ -199,7 +213,10 @@ pub(super) fn anew(survey: &Survey, task: &Task) -> Option<Placement> {
         moving.movable.remove(r.clone());
     }
     // Parts of it that are pinned stay; then it is left as it is.
-    let fixed = task.bitmap.iter().any(|r| task.pinned.count_in(r.clone()) > 0);
+    let fixed = task
+        .bitmap
+        .iter()
+        .any(|r| task.pinned.count_in(r.clone()) > 0);
     let (mut broken, mut moves, mut bitmap) = (0, Vec::new(), Vec::new());
     let mut at = 0;
     let mut place = |len: u64, space: &mut FreeSpace, broken: &mut u64| {
@@ -232,6 +249,9 @@ pub(super) fn anew(survey: &Survey, task: &Task) -> Option<Placement> {
         let len = old.iter().map(|r| r.end - r.start).sum();
         if len > 0 {
             let there = place(len, &mut space, &mut broken)?;
+            let mut runs = pieces.iter().flat_map(|&i| survey.runs_of(i));
+            let fixed = runs.any(|r| task.pinned.runs(r.lcn..r.lcn + r.len).next().is_some());
+            broken += u64::from(fixed && there.len() == 1);
             pair_up(&old, &there, &mut moves);
         }
     }

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::observe::Observer;
 use crate::units::{Extent, Lcn, Place, RecordNo, Vcn};
 use crate::volume::attr::{
-    ATTRIBUTE_LIST, Attribute, DATA, FILE_NAME, Form, INDEX_ROOT, NonResident, VOLUME_INFORMATION, u16_at,
+    ATTRIBUTE_LIST, Attribute, DATA, FILE_NAME, Form, INDEX_ROOT, NonResident, VOLUME_INFORMATION,
+    u16_at,
 };
 use crate::volume::extents::ExtentMap;
 use crate::volume::names::FileName;
@@ -113,10 +114,8 @@ impl Change<'_> {
         let number = view.number();
         let mut moved = false;
         let mut refused = None;
-        let result = rebuild(
-            &mut record,
-            number,
-            |a, raw| match self.edit(base, view.is_directory(), a, raw) {
+        let result = rebuild(&mut record, number, |a, raw| {
+            match self.edit(base, view.is_directory(), a, raw) {
                 Ok((edit, went)) => {
                     moved |= went;
                     edit
@@ -125,8 +124,8 @@ impl Change<'_> {
                     refused.get_or_insert(e);
                     Edit::Keep
                 }
-            },
-        );
+            }
+        });
         match result {
             _ if refused.is_some() => batch.refused = batch.refused.take().or(refused),
             Err(NoRoom) => batch.unfit.push(Unfit(number.0 as u32)),
@@ -157,9 +156,10 @@ impl Change<'_> {
         }
         view.attributes().flatten().any(|a| match a.form {
             Form::Resident { .. } => false,
-            Form::NonResident(n) => n.runs().flatten().any(|e| {
-                e.lcns().is_some_and(|lcns| self.map.touches(lcns))
-            }),
+            Form::NonResident(n) => n
+                .runs()
+                .flatten()
+                .any(|e| e.lcns().is_some_and(|lcns| self.map.touches(lcns))),
         })
     }
 
@@ -211,7 +211,12 @@ impl Change<'_> {
                 }
                 let clusters: u64 = self.bitmap.iter().map(|r| r.end - r.start).sum();
                 let mut new = with_extents(raw, &extents);
-                sizes(&mut new, clusters * cluster, self.bitmap_size, self.bitmap_size);
+                sizes(
+                    &mut new,
+                    clusters * cluster,
+                    self.bitmap_size,
+                    self.bitmap_size,
+                );
                 let moved = new != raw;
                 Ok((Edit::Replace(new), moved))
             }
@@ -338,5 +343,7 @@ fn emptied(raw: &[u8], n: &NonResident<'_>) -> Vec<u8> {
 
 /// True when the file has several records.
 pub(super) fn has_list(view: &RecordView<'_>) -> bool {
-    view.attributes().flatten().any(|a| a.type_code == ATTRIBUTE_LIST)
+    view.attributes()
+        .flatten()
+        .any(|a| a.type_code == ATTRIBUTE_LIST)
 }

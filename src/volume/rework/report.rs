@@ -145,7 +145,8 @@ impl ReworkReport {
         if !map.is_still() || shape.sectors != g.total_sectors {
             say(
                 "free-clusters-dropped",
-                "Free clusters are not kept: deleted files cannot be recovered from the new volume".to_owned(),
+                "Free clusters are not kept: deleted files cannot be recovered from the new volume"
+                    .to_owned(),
             );
         }
         if self.records_damaged > 0 && !map.is_still() {

@@ -63,7 +63,9 @@ mod tests {
         let id = String::from_utf8(NAME.to_vec()).unwrap();
         let other = "{01234567-89ab-cdef-0123-456789abcdef}";
         assert!(is_store_name(id.as_bytes()));
-        assert!(is_store_name(format!("{other}{}", id.to_uppercase()).as_bytes()));
+        assert!(is_store_name(
+            format!("{other}{}", id.to_uppercase()).as_bytes()
+        ));
         assert!(!is_store_name(other.as_bytes()));
         assert!(!is_store_name(format!("x{id}").as_bytes()));
     }

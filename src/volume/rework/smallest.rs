@@ -58,7 +58,10 @@ impl Survey {
                 .hint("Restore it as it is, or have it repaired first"));
             }
         }
-        for (n, name, what) in [(6, &[][..], "$Bitmap"), (8, BAD, "The list of bad clusters")] {
+        for (n, name, what) in [
+            (6, &[][..], "$Bitmap"),
+            (8, BAD, "The list of bad clusters"),
+        ] {
             let file = self.volume.file(RecordNo(n))?;
             let pieces = file
                 .attributes()

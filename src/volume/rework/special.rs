@@ -4,7 +4,7 @@
 use super::map::ClusterMap;
 use super::names::{self, Sizes};
 use super::patch::Patches;
-use super::records::translate_map;
+use super::records::{Unfit, translate_map};
 use super::shadow;
 use super::survey::Survey;
 use crate::error::{Error, Result};
@@ -31,6 +31,9 @@ pub(super) const SYSTEM: [(u64, &str); 6] = [
 ];
 /// Bytes at the start of `hiberfil.sys` that tell whether it is valid.
 const HIBERNATION_PAGE: u64 = 4096;
+
+/// Records at the start of `$MFT` that stay together: those of NTFS itself.
+const FIRST_RECORDS: u64 = 16;
 
 /// Bytes of `$Bitmap` of so many clusters: whole words of 64 bits, as mkntfs and
 /// Windows have it.
@@ -97,7 +100,9 @@ impl Special {
             None => 0,
             Some((map, len)) => {
                 let there = map.end().0 * u64::from(volume.geometry().cluster_size);
-                ((*len).min(there) / size).min(volume.mft().record_count).min(1 << 16)
+                ((*len).min(there) / size)
+                    .min(volume.mft().record_count)
+                    .min(1 << 16)
             }
         }
     }
@@ -211,6 +216,31 @@ pub(super) fn write_names(
         }
     }
     Ok(())
+}
+
+/// `$MFTMirr` and the first records of `$MFT` are read from where the boot sector
+/// says, without mapping pairs: they must stay in one run. Names the records
+/// for which the new layout does not keep that.
+pub(super) fn torn_apart(volume: &Volume, map: &ClusterMap) -> Result<Vec<Unfit>> {
+    let g = volume.geometry();
+    let whole = |bytes: u64, old: &ExtentMap| -> Result<bool> {
+        let wanted = bytes.div_ceil(u64::from(g.cluster_size));
+        let head = |m: &ExtentMap| m.as_slice().first().map_or(0, |e| e.len.0);
+        let before = head(old).min(wanted);
+        Ok(head(&translate_map(map, old)?) >= before)
+    };
+    let mut out = Vec::new();
+    let record = u64::from(g.record_size);
+    if !whole(FIRST_RECORDS * record, &volume.mft().extents)? {
+        out.push(Unfit(0));
+    }
+    let file = volume.file(RecordNo(1))?;
+    if let Some(FileStream::NonResident(joined)) = file.stream(DATA, &[])
+        && !whole(joined.header().size, &joined.map)?
+    {
+        out.push(Unfit(1));
+    }
+    Ok(out)
 }
 
 /// Zeros over the place where a volume says that it has shadow copies.

@@ -240,7 +240,11 @@ mod tests {
             |runs| {
                 let mut out = Vec::new();
                 for (lcn, len) in runs {
-                    push_extent(&mut out, lcn.map_or(Place::Hole, |l| Place::At(Lcn(l))), len);
+                    push_extent(
+                        &mut out,
+                        lcn.map_or(Place::Hole, |l| Place::At(Lcn(l))),
+                        len,
+                    );
                 }
                 out
             },

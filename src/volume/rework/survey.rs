@@ -301,7 +301,10 @@ impl Survey {
     /// The runs of a piece, in the order of its VCNs.
     pub(super) fn runs_of(&self, piece: u32) -> &[Run] {
         let at = piece as usize;
-        let end = self.pieces.get(at + 1).map_or(self.runs.len(), |p| p.first as usize);
+        let end = self
+            .pieces
+            .get(at + 1)
+            .map_or(self.runs.len(), |p| p.first as usize);
         &self.runs[self.pieces[at].first as usize..end]
     }
 
