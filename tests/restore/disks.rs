@@ -93,7 +93,7 @@ fn told(start: u64, layout: &ntbak::disk::Layout, sectors: u64) -> u64 {
                 .iter()
                 .filter(|g| g.end == start)
                 .map(|g| g.start);
-            let from = record.last().unwrap_or(0);
+            let from = record.max().unwrap_or(0);
             let near = layout.containers.iter().map(|c| c.range.start);
             let from = near
                 .filter(|&s| s >= from && s < start)

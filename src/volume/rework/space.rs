@@ -131,8 +131,8 @@ mod tests {
             let mut held: Vec<Range<u64>> = Vec::new();
             for (what, at, len) in steps {
                 let got = match what {
-                    0 => space.take_at(at, len).then(|| vec![at..at + len]),
-                    1 => space.take_run(len).map(|s| vec![s..s + len]),
+                    0 => space.take_at(at, len).then(|| Vec::from([at..at + len])),
+                    1 => space.take_run(len).map(|s| Vec::from([s..s + len])),
                     2 => space.take(len),
                     _ => {
                         if let Some(r) = held.pop() {
