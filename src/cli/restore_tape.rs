@@ -4,11 +4,11 @@ use super::console::Console;
 use super::damage;
 use super::exit::Exit;
 use super::image_tape::{moved, remark};
-use super::restore::{RestoreArgs, is_unit, tell_plan};
+use super::restore::{RestoreArgs, is_unit, not_without_yes, tell_plan, wishes};
 use super::text::{bytes, duration, rate, safe};
 use super::values::MoverChoice;
-use crate::archive::Archive;
-use crate::device::{SharedSource, Sink, Source};
+use crate::archive::{Archive, Forward};
+use crate::device::{SharedSource, Sink, Source, SpillSource};
 use crate::error::{Error, Result};
 use crate::iscsi::Traffic;
 use crate::ops::damage::name_files;
@@ -17,11 +17,12 @@ use crate::ops::image::Mover;
 use crate::ops::pipeline::default_threads;
 use crate::ops::place::Places;
 use crate::ops::recall::Seen;
-use crate::ops::restore::{RestoreOptions, RestorePlan};
+use crate::ops::restore::{self, Frame, RestoreOptions, RestorePlan, replace};
 use crate::ops::restore_tape::{OffloadSummary, can_offload, restore_offloaded};
+use crate::ops::stream::StreamReader;
 use crate::ops::verify::{Checked, Comparison, VerifyOptions, check};
 use crate::scsi::ScsiDisk;
-use crate::tape::TapeSource;
+use crate::tape::{Digests, TapeSource};
 use crate::units::human_bytes;
 use serde::Serialize;
 use std::fmt::Write;
@@ -44,18 +45,36 @@ struct SummaryRow<'a> {
     warnings: u64,
 }
 
-/// Restores, where a copy manager can. None: the host has to.
+/// Restores, where a copy manager can. None: the host has to. `spill` keeps what
+/// is read of the tape while the plan is made.
 pub fn run(
     args: &RestoreArgs,
     places: &mut Places,
     tape: &Arc<TapeSource>,
     archive: &Arc<Archive>,
     seen: &Seen,
+    spill: Option<&SpillSource>,
     console: &Console,
 ) -> Result<Option<Exit>> {
     let forced = args.mover == MoverChoice::CopyManager;
     if args.mover == MoverChoice::Host {
         remark(console, Mover::Host, "asked for");
+        return Ok(None);
+    }
+    if args.resume {
+        let e = Error::usage("Only what this machine moves can go on with --resume");
+        if forced {
+            return Err(e.hint("leave --mover or --resume out"));
+        }
+        remark(console, Mover::Host, e.message());
+        return Ok(None);
+    }
+    if args.into.is_some() {
+        let e = Error::usage("Only this machine restores into a partition of a disk");
+        if forced {
+            return Err(e.hint("leave --mover or --into out"));
+        }
+        remark(console, Mover::Host, e.message());
         return Ok(None);
     }
     let Some(text) = args.target.to_str().filter(|_| is_unit(&args.target)) else {
@@ -92,20 +111,21 @@ pub fn run(
         Mover::CopyManager,
         &format!("the copy manager of {} can", engine.name()),
     );
-    let plan = RestorePlan::new(archive.disk(), args.partition)
+    let frame = Frame::Device(Sink::len(&disk));
+    let new = replace(archive, &wishes(args, frame, true), None, None, console)
         .map_err(|e| e.of(args.archive.display().to_string()))?;
-    tell_plan(args, &plan, archive.head(), true, console);
+    if let Some(s) = spill {
+        s.freeze();
+    }
+    let plan = &new.plan;
+    tell_plan(args, &new, archive.head(), true, console);
     plan.fits(&disk)?;
     if args.dry_run {
         console.end_of_dry_run();
         return Ok(Some(Exit::Done));
     }
     if !args.yes {
-        return Err(
-            Error::refused("Everything on the target would be overwritten")
-                .of(args.target.display().to_string())
-                .hint("check that it is the right device, then give --yes"),
-        );
+        return Err(not_without_yes(args));
     }
     let options = RestoreOptions {
         threads: args.threads.unwrap_or_else(default_threads),
@@ -114,13 +134,13 @@ pub fn run(
         verify: args.verify,
     };
     let started = Instant::now();
-    let summary = restore_offloaded(archive, tape, &mut engine, &plan, &disk, &options, console)?;
+    let summary = restore_offloaded(archive, tape, &mut engine, plan, &disk, &options, console)?;
     let checked = match args.verify {
         true => Some(read_back(
             tape.clone(),
             seen,
             &disk,
-            &plan,
+            plan,
             &options,
             console,
         )?),
@@ -162,12 +182,24 @@ fn read_back(
     options: &RestoreOptions,
     console: &Console,
 ) -> Result<Checked> {
-    let base = |region: u16| {
-        plan.regions
-            .iter()
-            .find(|(r, _)| r.number == region)
-            .map(|(_, b)| *b)
-    };
+    if plan.changes() {
+        let mut reader =
+            StreamReader::new(Forward::new(tape.clone(), 0)).with_read_back(seen.read_back());
+        reader.begin().map_err(|e| e.of(tape.name()))?;
+        let (outcome, differing) = restore::read_back(reader, plan, disk, options, console)?;
+        return Ok(Checked {
+            fresh: Digests::new(seen.digests.set()),
+            comparison: Some(Comparison {
+                compared_bytes: outcome.checked_bytes
+                    + outcome.read_back_bytes
+                    + outcome.unverified_bytes,
+                differing,
+                unreadable: Vec::new(),
+            }),
+            outcome,
+        });
+    }
+    let base = |region: u16| plan.landing(region).map(|l| l.base);
     let options = VerifyOptions {
         threads: options.threads,
     };

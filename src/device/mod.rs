@@ -14,6 +14,7 @@ mod posix;
 mod ranges;
 mod rearrange;
 mod rescue;
+mod scratch;
 mod sink;
 mod spill;
 mod window;
@@ -28,7 +29,8 @@ pub use open::{Identity, OpenOptions, OpenedSource, SourceKind, open_source};
 pub use ranges::RangeSet;
 pub use rearrange::{Piece, Rearranged, Rearrangement};
 pub use rescue::{BadMap, RescueOptions, RescueSource};
-pub use sink::{BlockSink, FileSink, FileSinkOptions, MemorySink};
+pub use scratch::Scratch;
+pub use sink::{BlockSink, FileSink, FileSinkOptions, ImageSink, MemorySink};
 pub use spill::SpillSource;
 pub use window::Window;
 

@@ -360,7 +360,8 @@ impl Finder<'_> {
             let range = self.clamp(e.start, e.sectors, size);
             layout.containers.push(Container { number, range });
             let mut notes = Vec::new();
-            logical.extend(mbr::logical(self.source, size, e, &mut notes)?);
+            let chain = mbr::chain(self.source, size, e, &mut notes)?;
+            logical.extend(chain.logical.iter().map(|l| l.entry));
             for n in notes {
                 layout.note("logical-chain", n);
             }

@@ -56,7 +56,7 @@ pub struct MbrEntry {
     /// Type byte; 0 for an unused entry.
     pub kind: u8,
     /// First sector: from the start of the disk (in a logical partition's
-    /// stored entry from its own record; resolved by `logical`).
+    /// stored entry from its own record; resolved by `chain`).
     pub start: Lba,
     /// Length in sectors.
     pub sectors: u64,
@@ -138,18 +138,38 @@ impl Mbr {
     }
 }
 
-/// Follows the chain of extended boot records inside `container` and returns
-/// the logical partitions with absolute positions, in the order of the chain
-/// (which is that of their numbers, from 5). Problems become notes.
-pub(super) fn logical(
+/// A logical partition and where its entry stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Logical {
+    /// Sector of the extended boot record.
+    pub record: Lba,
+    /// Place of the entry in it, from 0.
+    pub slot: usize,
+    /// The entry, with an absolute position.
+    pub entry: MbrEntry,
+}
+
+/// A chain of extended boot records.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    /// Every sector that was read as a record.
+    pub records: Vec<Lba>,
+    /// The logical partitions in the order of the chain, which is that of
+    /// their numbers, from 5.
+    pub logical: Vec<Logical>,
+}
+
+/// Follows the chain of extended boot records inside `container`. Problems
+/// become notes.
+pub(super) fn chain(
     source: &dyn Source,
     sector_size: u32,
     container: &MbrEntry,
     notes: &mut Vec<String>,
-) -> Result<Vec<MbrEntry>> {
+) -> Result<Chain> {
     let base = container.start.0;
     let end = base + container.sectors;
-    let mut out = Vec::new();
+    let mut out = Chain::default();
     let mut seen = BTreeSet::new();
     let mut at = base;
     loop {
@@ -181,6 +201,7 @@ pub(super) fn logical(
                 break;
             }
         };
+        out.records.push(Lba(at));
         // As the kernel does it: usually the first entry is the partition and
         // the second the link, but some programs swapped them or used more.
         for (i, e) in record.entries.iter().enumerate() {
@@ -197,9 +218,13 @@ pub(super) fn logical(
                     "The logical partition at sector {start} reaches out of its extended partition (sectors {base} to {end})"
                 ));
             }
-            out.push(MbrEntry {
-                start: Lba(start),
-                ..*e
+            out.logical.push(Logical {
+                record: Lba(at),
+                slot: i,
+                entry: MbrEntry {
+                    start: Lba(start),
+                    ..*e
+                },
             });
         }
         match record
@@ -295,16 +320,10 @@ mod tests {
         put(&mut d[10 * 512..], 1, 5, 30, 20);
         put(&mut d[40 * 512..], 0, 0x83, 1, 5);
         let starts = |d: &[u8], notes: &mut Vec<String>| -> Vec<u64> {
-            logical(
-                &FaultySource::new(d.to_vec(), 512),
-                512,
-                &container(),
-                notes,
-            )
-            .unwrap()
-            .iter()
-            .map(|e| e.start.0)
-            .collect()
+            let s = FaultySource::new(d.to_vec(), 512);
+            let found = chain(&s, 512, &container(), notes).unwrap();
+            assert!(found.records.starts_with(&[Lba(10), Lba(40)]));
+            (found.logical.iter().map(|l| l.entry.start.0)).collect()
         };
         let mut notes = Vec::new();
         assert_eq!(starts(&d, &mut notes), [12, 41]);
@@ -339,7 +358,7 @@ mod tests {
             let c = MbrEntry { status: 0, kind: 5, start: Lba(base), sectors: u64::from(sectors) };
             let size = if four_k { 4096 } else { 512 };
             let mut notes = Vec::new();
-            let _ = logical(&FaultySource::new(d, 512), size, &c, &mut notes).unwrap();
+            let _ = chain(&FaultySource::new(d, 512), size, &c, &mut notes).unwrap();
         }
     }
 }

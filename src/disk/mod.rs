@@ -11,6 +11,7 @@ mod guid;
 mod layout;
 mod mbr;
 mod recognise;
+pub mod replace;
 
 pub use find::{LayoutOptions, open_layout, open_layout_with};
 pub use gpt::{Gpt, GptEntry, GptHeader, Side};

@@ -1,5 +1,6 @@
 //! Floor 3: whole jobs, one file per verb. Nothing here prints, exits or asks.
 
+pub mod boot;
 pub mod cat;
 pub mod damage;
 pub mod diff;
@@ -24,6 +25,7 @@ pub mod tape;
 pub mod unit;
 pub mod verify;
 pub mod view;
+pub mod whole;
 
 /// The present time, RFC 3339 in UTC.
 pub fn now() -> String {

@@ -6,8 +6,8 @@ mod holed;
 use super::pipeline;
 use super::rules::Rules;
 use crate::archive::{
-    Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Provenance, ReadBack, Totals,
-    UNVERIFIED, Unpacker, Walker,
+    ArchiveId, Body, DiskInfo, Found, Head, Header, Index, Input, Kind, Provenance, ReadBack,
+    Totals, UNVERIFIED, Unpacker, Walker,
 };
 use crate::device::HoledSource;
 use crate::error::{Error, ErrorKind, Result};
@@ -87,15 +87,26 @@ pub struct StreamReader<R> {
     lenient: bool,
 }
 
+/// What came next in the stream and is through.
+pub enum Delivered<'a> {
+    /// A sound record, or one that was passed over.
+    Record(&'a Header),
+    /// Something that is not sound.
+    Damage(&'a Damage),
+}
+
 enum Item {
     /// A record, and what of its payload could not be read.
     Holed(Header, Vec<u8>, Vec<ByteRange>),
     Record(Header, Vec<u8>, Body),
+    /// A record whose payload nobody needs.
+    Passed(Header),
     Damage(Damage),
 }
 
 enum Checked {
     Fine(Header, Option<Vec<u8>>, Option<Damage>),
+    Passed(Header),
     Damage(Damage),
 }
 
@@ -142,7 +153,7 @@ impl<R: Input + Send> StreamReader<R> {
         let mut unpacker = Unpacker::new()?;
         let mut raw = Vec::new();
         while self.disk.is_none()
-            && let Some(item) = self.next_item()?
+            && let Some(item) = self.next_item(&|_| false)?
         {
             let (header, stored, body) = match item {
                 Item::Damage(d) => {
@@ -181,13 +192,36 @@ impl<R: Input + Send> StreamReader<R> {
         Ok((head, self.disk.as_ref().map(|d| d.1.clone())))
     }
 
+    /// Id of the archive, once a record was found.
+    pub fn archive_id(&self) -> Option<ArchiveId> {
+        self.walker.archive_id().map(ArchiveId)
+    }
+
     /// Reads the rest. `each` gets every Mft and Chunk that passed its checks,
     /// in any order, from any thread; and, with `false`, what is left of others.
     pub fn run(
-        mut self,
+        self,
         threads: usize,
         observer: &dyn Observer,
         each: impl Fn(&Header, &[u8], bool) -> Result<()> + Sync,
+    ) -> Result<Outcome> {
+        let each = |header: &Header, raw: Option<&[u8]>, whole| match raw {
+            Some(raw) => each(header, raw, whole),
+            None => Ok(()),
+        };
+        self.run_past(threads, observer, |_| false, each, |_| Ok(()))
+    }
+
+    /// As [`StreamReader::run`]. The payloads of records for which `pass` holds
+    /// are not looked at, and `each` does not get them. `through` is told in
+    /// the order of the stream what `each` has returned from.
+    pub fn run_past(
+        mut self,
+        threads: usize,
+        observer: &dyn Observer,
+        pass: impl Fn(&Header) -> bool + Sync,
+        each: impl Fn(&Header, Option<&[u8]>, bool) -> Result<()> + Sync,
+        mut through: impl FnMut(Delivered<'_>) -> Result<()>,
     ) -> Result<Outcome> {
         // `next_item` and `deliver` both belong to the reader; they meet here.
         let mut outcome = std::mem::take(&mut self.outcome);
@@ -205,7 +239,7 @@ impl<R: Input + Send> StreamReader<R> {
                 if observer.cancelled() {
                     return Err(Error::interrupted());
                 }
-                reader.next_item()
+                reader.next_item(&pass)
             },
             || {
                 let unpacker = Unpacker::new()?.with_read_back(known.clone());
@@ -213,10 +247,14 @@ impl<R: Input + Send> StreamReader<R> {
             },
             |(unpacker, raw), item| match item {
                 Item::Damage(d) => Ok(Checked::Damage(d)),
+                Item::Passed(header) => {
+                    each(&header, None, true)?;
+                    Ok(Checked::Passed(header))
+                }
                 Item::Holed(header, stored, lost) => {
                     let (damage, rest) = holed::split(&header, &stored, &lost);
                     if let Some((header, raw)) = rest {
-                        each(&header, &raw, false)?;
+                        each(&header, Some(&raw), false)?;
                     }
                     Ok(Checked::Damage(damage))
                 }
@@ -225,13 +263,13 @@ impl<R: Input + Send> StreamReader<R> {
                         if lenient && body != Body::Short && holed::is_bare(&header) {
                             d.what += "; it is given as it is";
                             d.doubtful = true;
-                            each(&header, &stored, false)?;
+                            each(&header, Some(&stored), false)?;
                         }
                         return Ok(Checked::Damage(*d));
                     }
                     let keep = match header.kind {
                         Kind::Mft | Kind::Chunk => {
-                            each(&header, raw, true)?;
+                            each(&header, Some(raw), true)?;
                             None
                         }
                         Kind::Index | Kind::Report => Some(std::mem::take(raw)),
@@ -243,8 +281,20 @@ impl<R: Input + Send> StreamReader<R> {
             },
             |result| {
                 match result {
-                    Checked::Damage(d) => outcome.damage.push(d),
+                    Checked::Damage(d) => {
+                        through(Delivered::Damage(&d))?;
+                        outcome.damage.push(d);
+                    }
+                    Checked::Passed(header) => {
+                        through(Delivered::Record(&header))?;
+                        observer.advance(header.total_len());
+                        index.push(&header);
+                    }
                     Checked::Fine(header, keep, dirt) => {
+                        if let Some(d) = &dirt {
+                            through(Delivered::Damage(d))?;
+                        }
+                        through(Delivered::Record(&header))?;
                         outcome.damage.extend(dirt);
                         observer.advance(header.total_len());
                         match (header.kind, keep) {
@@ -279,7 +329,7 @@ impl<R: Input + Send> StreamReader<R> {
         Ok(outcome)
     }
 
-    fn next_item(&mut self) -> Result<Option<Item>> {
+    fn next_item(&mut self, pass: &dyn Fn(&Header) -> bool) -> Result<Option<Item>> {
         if let Some(item) = self.queued.take() {
             return Ok(Some(item));
         }
@@ -311,9 +361,14 @@ impl<R: Input + Send> StreamReader<R> {
                     self.chain.update(&bytes);
                 }
                 self.outcome.records += 1;
+                // The walker goes past a payload that it is not asked for.
+                let passed = pass(&header);
                 let mut stored = Vec::new();
                 let start = self.walker.position();
-                let body = self.walker.payload(&mut stored)?;
+                let body = match passed {
+                    true => Body::Whole,
+                    false => self.walker.payload(&mut stored)?,
+                };
                 let lost = self.holes.as_ref().map_or_else(Vec::new, |h| {
                     h.holes(ByteRange {
                         start,
@@ -326,6 +381,7 @@ impl<R: Input + Send> StreamReader<R> {
                         .or_else(|| self.rules.together(disk, &header))
                 });
                 Ok(Some(match broken {
+                    None if passed => Item::Passed(header),
                     None if !lost.is_empty() => Item::Holed(
                         header,
                         stored,

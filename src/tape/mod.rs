@@ -14,7 +14,7 @@ mod set;
 mod source;
 
 pub use drive::{Capacity, Drive, DriveInfo, Position, Read, Room, Written};
-pub use inventory::{Digests, Inventory, Listing, SetFacts, SetRecord};
+pub use inventory::{Digests, Inventory, Listing, SetFacts, SetRecord, state_dir};
 pub use label::{Id, LABEL_BYTES, Label, LabelKind, MAX_BLOCK, SetPart};
 pub use media::{Media, NoChange, Wanted};
 pub use memory::{Cartridge, MemoryDrive};

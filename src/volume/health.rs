@@ -136,7 +136,7 @@ pub fn health(volume: &Volume) -> Health {
     }
 }
 
-fn hibernation(volume: &Volume) -> Hibernation {
+pub(crate) fn hibernation(volume: &Volume) -> Hibernation {
     match signature(volume) {
         Ok(None) => Hibernation::Absent,
         Ok(Some(s)) => match &s.map(|b| b.to_ascii_lowercase()) {

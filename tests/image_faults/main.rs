@@ -509,7 +509,7 @@ fn an_archive_of_one_partition_touches_nothing_else() {
     .unwrap();
     let disk = Archive::open(file(&path)).unwrap().disk().clone();
     let plan = RestorePlan::new(&disk, None).unwrap();
-    assert_eq!((plan.regions.len(), plan.regions[0].1), (1, 0));
+    assert_eq!((plan.regions.len(), plan.regions[0].base), (1, 0));
     assert_eq!(plan.bytes, disk.regions[0].bytes);
 }
 

@@ -8,6 +8,7 @@ mod common;
 mod faults;
 mod hostile;
 mod matrix;
+mod replace;
 mod rig;
 mod round;
 mod snapshot;

@@ -269,6 +269,19 @@ impl Lab {
         }
     }
 
+    /// Makes the disk to restore to another one, of this length and full of what
+    /// belongs on no disk. Nothing is served yet.
+    pub fn replace_disk(&self, len: u64) {
+        let new = File::create(self.dir.path().join("new.img")).unwrap();
+        let garbage = vec![GARBAGE; 1 << 20];
+        let mut at = 0;
+        while at < len {
+            let n = (len - at).min(garbage.len() as u64);
+            new.write_all_at(&garbage[..n as usize], at).unwrap();
+            at += n;
+        }
+    }
+
     /// First byte that is kept and differs between the two disks, as they lie
     /// in their files.
     pub fn difference(&self) -> Option<u64> {

@@ -3,6 +3,7 @@
 use super::Opened;
 use crate::device::{RangeSet, Sink};
 use crate::error::{Error, Result};
+use crate::units::ByteRange;
 use rustix::fs::{FallocateFlags, FlockOperation, flock};
 use std::fs::File;
 use std::io;
@@ -45,24 +46,7 @@ impl FileSink {
     /// Makes the partial file, `len` bytes long, all of it a hole.
     pub fn create(target: &Path, len: u64, options: FileSinkOptions) -> Result<Self> {
         let name = target.display().to_string();
-        // Through a link, so that finishing replaces the file and not the link.
-        let target = target
-            .canonicalize()
-            .unwrap_or_else(|_| target.to_path_buf());
-        match std::fs::metadata(&target) {
-            Ok(m) if !m.is_file() => {
-                return Err(Error::usage("The target exists and is not a regular file").of(name));
-            }
-            Ok(_) if !options.force => {
-                return Err(Error::refused("The target exists")
-                    .of(name)
-                    .hint("choose another name, or replace it with --force"));
-            }
-            _ => {}
-        }
-        let mut partial = target.clone().into_os_string();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
+        let (target, partial) = names(target, options.force)?;
         let partial_name = partial.display().to_string();
         let mut how = File::options();
         how.read(true).write(true);
@@ -74,7 +58,7 @@ impl FileSink {
             if e.kind() == io::ErrorKind::AlreadyExists {
                 Error::refused("A partial file of an earlier run is in the way")
                     .of(&*partial_name)
-                    .hint("delete it if nothing writes it any more, or replace it with --force")
+                    .hint("go on with it by --resume, or replace it with --force")
             } else {
                 Error::io("Cannot create the file", e).of(&*partial_name)
             }
@@ -99,6 +83,49 @@ impl FileSink {
             partial,
             force: options.force,
             written: Mutex::default(),
+            finished: AtomicBool::new(false),
+        })
+    }
+
+    /// Opens the partial file of an interrupted run to go on with it: it has
+    /// this length, and what was never written is still a hole.
+    pub fn reopen(target: &Path, len: u64, options: FileSinkOptions) -> Result<Self> {
+        let name = target.display().to_string();
+        let (target, partial) = names(target, options.force)?;
+        let partial_name = partial.display().to_string();
+        if !partial.exists() {
+            return Err(Error::not_found("There is no partial file to go on with")
+                .of(partial_name)
+                .hint("start without --resume"));
+        }
+        let mut how = File::options();
+        let file = how
+            .read(true)
+            .write(true)
+            .open(&partial)
+            .map_err(|e| Error::io("Cannot open the partial file", e).of(&*partial_name))?;
+        let meta = file.metadata().ok().filter(|m| m.is_file());
+        if meta.is_none() || flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(
+                Error::refused("Another run is writing this partial file now").of(partial_name),
+            );
+        }
+        let found = meta.map_or(0, |m| m.len());
+        if found != len {
+            return Err(Error::refused(format!(
+                "The partial file has {found} bytes, the restore was to make {len}"
+            ))
+            .of(partial_name)
+            .hint("start again without --resume"));
+        }
+        // Which parts were written is not known any more.
+        let all = ByteRange { start: 0, end: len };
+        Ok(Self {
+            opened: Opened::new(file, len, options.sector_size, name),
+            target,
+            partial,
+            force: options.force,
+            written: Mutex::new([all].into_iter().collect()),
             finished: AtomicBool::new(false),
         })
     }
@@ -149,6 +176,29 @@ impl FileSink {
             Error::io("Cannot remove the partial file", e).of(self.partial.display().to_string())
         })
     }
+}
+
+/// The file that is replaced, and the partial one.
+fn names(target: &Path, force: bool) -> Result<(PathBuf, PathBuf)> {
+    let name = target.display().to_string();
+    // Through a link, so that finishing replaces the file and not the link.
+    let target = target
+        .canonicalize()
+        .unwrap_or_else(|_| target.to_path_buf());
+    match std::fs::metadata(&target) {
+        Ok(m) if !m.is_file() => {
+            return Err(Error::usage("The target exists and is not a regular file").of(name));
+        }
+        Ok(_) if !force => {
+            return Err(Error::refused("The target exists")
+                .of(name)
+                .hint("choose another name, or replace it with --force"));
+        }
+        _ => {}
+    }
+    let mut partial = target.clone().into_os_string();
+    partial.push(".partial");
+    Ok((target, PathBuf::from(partial)))
 }
 
 fn sync_directory(of: &Path) -> io::Result<()> {

@@ -1,11 +1,14 @@
-//! Targets: a regular file, a block device, and memory for tests.
+//! Targets: a regular file that is made or written in place, a block device,
+//! and memory for tests.
 
 mod block;
 mod file;
+mod image;
 mod memory;
 
 pub use block::BlockSink;
 pub use file::{FileSink, FileSinkOptions};
+pub use image::ImageSink;
 pub use memory::MemorySink;
 
 use super::posix;
@@ -56,7 +59,6 @@ impl Opened {
     /// The range, which is about to be written.
     fn touch(&self, offset: u64, len: usize) -> Result<ByteRange> {
         posix::check_range(&self.name, self.len, offset, len, "write")?;
-        self.synced.store(false, Ordering::SeqCst);
         Ok(ByteRange {
             start: offset,
             end: offset + len as u64,
@@ -64,20 +66,30 @@ impl Opened {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
-        posix::write_all(&self.file, &self.name, offset, data)
+        let done = posix::write_all(&self.file, &self.name, offset, data);
+        self.dirty();
+        done
+    }
+
+    /// Said after each change, so that a sync that goes on meanwhile does not
+    /// count for it.
+    fn dirty(&self) {
+        self.synced.store(false, Ordering::SeqCst);
     }
 
     fn write_zeros(&self, range: ByteRange) -> Result<()> {
-        self.synced.store(false, Ordering::SeqCst);
-        posix::write_zeros(&self.file, &self.name, range.start, range.len())
+        let done = posix::write_zeros(&self.file, &self.name, range.start, range.len());
+        self.dirty();
+        done
     }
 
     /// True when the system lets the range read as zeros from now on without
     /// writing them.
     fn zeroed_by(&self, how: FallocateFlags, range: ByteRange) -> bool {
-        self.synced.store(false, Ordering::SeqCst);
         let how = how | FallocateFlags::KEEP_SIZE;
-        fallocate(&self.file, how, range.start, range.len()).is_ok()
+        let done = fallocate(&self.file, how, range.start, range.len()).is_ok();
+        self.dirty();
+        done
     }
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {

@@ -51,7 +51,7 @@ impl Inventory {
     pub fn open(dir: Option<&Path>) -> Result<Self> {
         let dir = match dir {
             Some(d) => d.to_path_buf(),
-            None => default_dir().ok_or_else(|| {
+            None => state_dir().ok_or_else(|| {
                 Error::usage("Neither XDG_STATE_HOME nor HOME says where the tape inventory is")
                     .hint("name a directory with --inventory")
             })?,
@@ -203,8 +203,9 @@ impl Inventory {
     }
 }
 
-/// Where programs keep what they remember.
-fn default_dir() -> Option<PathBuf> {
+/// Where programs keep what they remember: `$XDG_STATE_HOME/ntbak`, or
+/// `~/.local/state/ntbak`.
+pub fn state_dir() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).map(PathBuf::from);
     // A relative path is to be taken for none.
     set("XDG_STATE_HOME")

@@ -3,16 +3,18 @@
 //! compressed chunks) and the sectors that come last, the host restores.
 
 mod cartridge;
+mod pieces;
 
 use super::engine::Engine;
 use super::restore::{RestoreOptions, RestorePlan, zero_the_rest};
 use crate::archive::{Archive, BLOCK, ChunkRun, Entry, Header, RunKind, UNVERIFIED};
 use crate::copy::{Geometry, TapeFile, Wanted};
-use crate::device::{Sink, Source};
+use crate::device::{RangeSet, Sink, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
 use crate::tape::TapeSource;
 use crate::units::{ByteRange, ClusterSet};
+use pieces::{Placed, inside, outside};
 
 /// What came of it.
 #[derive(Debug, Default, serde::Serialize)]
@@ -62,18 +64,30 @@ pub fn restore_offloaded(
     for h in &held {
         target.zero_at(h.start, h.len())?;
     }
+    for z in &plan.zeros {
+        target.zero_at(z.start, z.len())?;
+    }
     target.sync()?;
     let unit = u64::from(plan.sector_bytes);
+    let mut patched = RangeSet::new();
+    plan.each_patch(&mut |at, bytes| {
+        patched.insert(ByteRange {
+            start: at,
+            end: at + bytes.len() as u64,
+        });
+        Ok(())
+    })?;
     let mut job = Job {
         archive,
         tape,
         plan,
         target,
+        late: held.iter().flat_map(|h| patched.without(*h)).collect(),
         held,
         partial: options.partial,
         touched: options
             .zero_free
-            .then(|| ClusterSet::new(target.len() / unit)),
+            .then(|| ClusterSet::new(target.len().div_ceil(unit))),
         summary: OffloadSummary::default(),
         observer,
     };
@@ -84,12 +98,13 @@ pub fn restore_offloaded(
     job.host_part()?;
     job.offloaded_part(engine, false)?;
     if job.summary.lost.is_empty() || options.partial {
+        job.patch(false)?;
+        if let Some(touched) = &job.touched {
+            zero_the_rest(plan, target, touched, observer)?;
+        }
         job.last_sectors(engine)?;
     }
     observer.end();
-    if let Some(touched) = &job.touched {
-        zero_the_rest(plan, target, touched, unit, observer)?;
-    }
     target.sync()?;
     Ok(job.summary)
 }
@@ -101,6 +116,8 @@ struct Job<'a> {
     target: &'a dyn Sink,
     /// Written last.
     held: Vec<ByteRange>,
+    /// What of that the tape gives: nothing is written over it.
+    late: Vec<ByteRange>,
     partial: bool,
     touched: Option<ClusterSet>,
     summary: OffloadSummary,
@@ -110,21 +127,6 @@ struct Job<'a> {
 impl Job<'_> {
     fn unit(&self) -> u64 {
         u64::from(self.plan.sector_bytes)
-    }
-
-    /// First byte of a region on the target; none: it is not restored.
-    fn base(&self, region: u16) -> Option<u64> {
-        self.plan
-            .regions
-            .iter()
-            .find(|(r, _)| r.number == region)
-            .map(|(_, base)| *base)
-    }
-
-    fn region_bytes(&self, region: u16) -> u64 {
-        let mut all = self.plan.regions.iter();
-        all.find(|(r, _)| r.number == region)
-            .map_or(0, |(r, _)| r.bytes)
     }
 
     fn entry(&self, i: usize) -> Option<&Entry> {
@@ -159,37 +161,60 @@ impl Job<'_> {
         (data > 0 && header >= Header::chunk_len(self.runs(i).len())).then_some(e.offset + header)
     }
 
-    /// The runs of a Chunk: first byte on the target, bytes, kind.
-    fn places(&self, i: usize) -> Result<Vec<(u64, u64, RunKind)>> {
+    /// The runs of a Chunk in pieces.
+    fn places(&self, i: usize) -> Result<Vec<Placed>> {
         let Some(e) = self.entry(i) else {
-            return Ok(Vec::new());
-        };
-        let Some((region, base)) = self.plan.regions.iter().find(|(r, _)| r.number == e.region)
-        else {
             return Ok(Vec::new());
         };
         let cell = u64::from(self.archive.disk().cell_bytes);
         let unit = self.unit();
-        self.runs(i)
-            .iter()
-            .map(|r| {
-                let len = u64::from(r.units) * unit;
-                let at = e
-                    .position
-                    .checked_mul(cell)
-                    .and_then(|c| c.checked_add(u64::from(r.start) * unit))
-                    .filter(|s| s.checked_add(len).is_some_and(|end| end <= region.bytes))
-                    .ok_or_else(|| {
-                        Error::damaged(format!(
-                            "The index names bytes outside partition {}",
-                            region.number
-                        ))
-                        .of(self.tape.name())
-                        .at(e.offset)
-                    })?;
-                Ok((base + at, len, r.kind))
-            })
-            .collect()
+        let runs = self.runs(i).iter().map(|r| {
+            let start = e
+                .position
+                .checked_mul(cell)
+                .and_then(|c| c.checked_add(u64::from(r.start) * unit));
+            (start.unwrap_or(u64::MAX), u64::from(r.units) * unit, r.kind)
+        });
+        self.pieces(e, runs)
+    }
+
+    /// Runs of a record, `(first byte inside the region, bytes, kind)`, as
+    /// pieces of the target; none for a region that is not restored.
+    fn pieces(
+        &self,
+        e: &Entry,
+        runs: impl IntoIterator<Item = (u64, u64, RunKind)>,
+    ) -> Result<Vec<Placed>> {
+        let Some(landing) = self.plan.landing(e.region) else {
+            return Ok(Vec::new());
+        };
+        let mut out = Vec::new();
+        let mut from = 0;
+        for (start, len, kind) in runs {
+            let room = landing.region.bytes;
+            if start.checked_add(len).is_none_or(|end| end > room) {
+                return Err(Error::damaged(format!(
+                    "A record names bytes outside partition {}",
+                    landing.region.number
+                ))
+                .of(self.tape.name())
+                .at(e.offset));
+            }
+            landing.place(start, len, &mut |at, len| {
+                let data = kind == RunKind::Data;
+                if let Some(at) = at {
+                    out.push(Placed {
+                        at,
+                        len,
+                        kind,
+                        from,
+                    });
+                }
+                from += if data { len } else { 0 };
+                Ok(())
+            })?;
+        }
+        Ok(out)
     }
 
     fn touch(&mut self, at: u64, len: u64) {
@@ -208,19 +233,19 @@ impl Job<'_> {
             let Some(e) = self.entry(i).copied() else {
                 continue;
             };
-            let Some(base) = self.base(e.region) else {
+            if self.plan.landing(e.region).is_none() {
                 continue;
-            };
+            }
             if !e.mft {
-                for (at, len, kind) in self.places(i)? {
-                    self.touch(at, len);
-                    match kind {
+                for p in self.places(i)? {
+                    self.touch(p.at, p.len);
+                    match p.kind {
                         RunKind::Data => continue,
-                        RunKind::Unreadable => self.summary.unreadable_bytes += len,
-                        RunKind::Skipped => self.summary.skipped_bytes += len,
+                        RunKind::Unreadable => self.summary.unreadable_bytes += p.len,
+                        RunKind::Skipped => self.summary.skipped_bytes += p.len,
                         RunKind::Zero => {}
                     }
-                    self.target.zero_at(at, len)?;
+                    self.target.zero_at(p.at, p.len)?;
                 }
                 if self.data_bytes(i) == 0 || self.stored_at(i).is_some() {
                     continue;
@@ -229,39 +254,24 @@ impl Job<'_> {
             let decoded = match self.archive.decode(i as u32) {
                 Ok(d) => d,
                 Err(e) if self.partial && is_loss(&e) => {
-                    for (at, len, kind) in self.places(i)? {
-                        if kind == RunKind::Data {
-                            self.lose(at, len)?;
+                    for p in self.places(i)? {
+                        if p.kind == RunKind::Data {
+                            self.lose(p.at, p.len)?;
                         }
                     }
                     continue;
                 }
                 Err(e) => return Err(e.hint("--partial restores what is there")),
             };
-            let mut from = 0;
-            let room = self.region_bytes(e.region);
-            for &(start, len, kind) in &decoded.runs {
-                if start.checked_add(len).is_none_or(|end| end > room) {
-                    return Err(Error::damaged("A record names bytes outside its partition")
-                        .of(self.tape.name())
-                        .at(e.offset));
-                }
-                let at = base + start;
+            for p in self.pieces(&e, decoded.runs.iter().copied())? {
                 if e.mft {
-                    self.touch(at, len);
+                    self.touch(p.at, p.len);
                 }
-                match kind {
-                    RunKind::Data => {
-                        let data = decoded
-                            .bytes
-                            .get(from..from + len as usize)
-                            .ok_or_else(|| Error::damaged("A record is shorter than its runs"))?;
-                        self.write(at, data)?;
-                        from += len as usize;
-                    }
+                match p.kind {
+                    RunKind::Data => self.write(p.at, p.data(&decoded.bytes)?)?,
                     _ if e.mft => {
-                        self.target.zero_at(at, len)?;
-                        self.summary.unreadable_bytes += len;
+                        self.target.zero_at(p.at, p.len)?;
+                        self.summary.unreadable_bytes += p.len;
                     }
                     _ => {}
                 }
@@ -270,6 +280,26 @@ impl Job<'_> {
                 .advance(if e.mft { 0 } else { self.data_bytes(i) });
         }
         Ok(())
+    }
+
+    /// What is written over the restored bytes: what comes `last` of it, or
+    /// what comes before that.
+    fn patch(&mut self, last: bool) -> Result<()> {
+        let plan = self.plan;
+        plan.each_patch(&mut |at, bytes| {
+            let end = at + bytes.len() as u64;
+            let parts = match last {
+                false => outside(&self.held, at, end),
+                true => inside(&self.held, at, end),
+            };
+            for (s, e) in parts {
+                self.target
+                    .write_at(s, &bytes[(s - at) as usize..(e - at) as usize])?;
+                self.summary.host_bytes += e - s;
+            }
+            self.touch(at, bytes.len() as u64);
+            Ok(())
+        })
     }
 
     /// Writes, except what comes last.
@@ -288,20 +318,21 @@ impl Job<'_> {
         let unit = self.unit();
         let mut out: Vec<Wanted> = Vec::new();
         for i in 0..self.archive.index().entries.len() {
-            let Some(mut offset) = self.stored_at(i) else {
+            let Some(offset) = self.stored_at(i) else {
                 continue;
             };
-            for (at, len, kind) in self.places(i)? {
-                if kind != RunKind::Data {
+            for p in self.places(i)? {
+                if p.kind != RunKind::Data {
                     continue;
                 }
+                let (at, len) = (p.at, p.len);
                 let parts = match last {
                     false => outside(&self.held, at, at + len),
-                    true => inside(&self.held, at, at + len),
+                    true => inside(&self.late, at, at + len),
                 };
                 for (s, e) in parts {
                     let piece = Wanted {
-                        offset: offset + (s - at),
+                        offset: offset + p.from + (s - at),
                         bytes: e - s,
                         lba: s / unit,
                     };
@@ -315,7 +346,6 @@ impl Job<'_> {
                         _ => out.push(piece),
                     }
                 }
-                offset += len;
             }
         }
         Ok(out)
@@ -359,98 +389,60 @@ impl Job<'_> {
     fn last_sectors(&mut self, engine: &mut Engine) -> Result<()> {
         self.target.sync()?;
         self.offloaded_part(engine, true)?;
-        for h in self.held.clone() {
+        for h in self.late.clone() {
             for i in 0..self.archive.index().entries.len() {
                 if self.stored_at(i).is_none() {
                     self.last_of_decoded(i, h)?;
                 }
             }
         }
-        Ok(())
+        self.patch(true)
     }
 
     /// What was kept back of a record that only this machine can read.
     fn last_of_decoded(&mut self, i: usize, h: ByteRange) -> Result<()> {
-        let Some((e, base)) = self.entry(i).and_then(|e| Some((*e, self.base(e.region)?))) else {
+        let Some(e) = self.entry(i).copied() else {
             return Ok(());
         };
+        let near = |p: &Placed| p.at < h.end && p.at + p.len > h.start;
         let touches = match e.mft {
-            true => self.mft_touches(i, base, h),
-            false => self
-                .places(i)?
-                .iter()
-                .any(|&(s, n, _)| s < h.end && s + n > h.start),
+            true => self.pieces(&e, self.mft_runs(i))?.iter().any(near),
+            false => self.places(i)?.iter().any(near),
         };
         if !touches {
             return Ok(());
         }
         let decoded = self.archive.decode(i as u32)?;
-        let mut from = 0;
-        for &(start, len, kind) in &decoded.runs {
-            if kind != RunKind::Data {
-                continue;
-            }
+        for p in self.pieces(&e, decoded.runs.iter().copied())? {
             let run = ByteRange {
-                start: base + start,
-                end: base + start + len,
+                start: p.at,
+                end: p.at + p.len,
             };
-            if let Some(both) = run.intersect(&h) {
-                let at = from + (both.start - run.start) as usize;
-                let data = decoded
-                    .bytes
-                    .get(at..at + both.len() as usize)
-                    .ok_or_else(|| Error::damaged("A record is shorter than its runs"))?;
-                self.target.write_at(both.start, data)?;
+            if p.kind == RunKind::Data
+                && let Some(both) = run.intersect(&h)
+            {
+                let data = p.data(&decoded.bytes)?;
+                let part = (both.start - run.start) as usize..(both.end - run.start) as usize;
+                self.target.write_at(both.start, &data[part])?;
                 self.summary.host_bytes += both.len();
             }
-            from += len as usize;
         }
         Ok(())
     }
 
-    fn mft_touches(&self, i: usize, base: u64, h: ByteRange) -> bool {
+    fn mft_runs(&self, i: usize) -> Vec<(u64, u64, RunKind)> {
         let unit = self.unit();
-        self.archive
-            .index()
-            .spans
-            .iter()
+        let spans = self.archive.index().spans.iter();
+        spans
             .filter(|s| s.entry as usize == i)
-            .any(|s| {
-                let start = base.saturating_add(s.run.start.saturating_mul(unit));
-                start < h.end && start.saturating_add(u64::from(s.run.units) * unit) > h.start
+            .map(|s| {
+                let len = u64::from(s.run.units) * unit;
+                (s.run.start.saturating_mul(unit), len, s.run.kind)
             })
+            .collect()
     }
 }
 
 fn is_loss(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::Unreadable | ErrorKind::Damaged)
-}
-
-/// The parts of `from..to` that lie in one of the ranges.
-fn inside(ranges: &[ByteRange], from: u64, to: u64) -> Vec<(u64, u64)> {
-    let whole = ByteRange {
-        start: from,
-        end: to,
-    };
-    let both = ranges.iter().filter_map(|r| r.intersect(&whole));
-    both.map(|b| (b.start, b.end)).collect()
-}
-
-/// The parts of `from..to` that lie in none of the ranges, which ascend.
-fn outside(ranges: &[ByteRange], from: u64, to: u64) -> Vec<(u64, u64)> {
-    let mut out = Vec::new();
-    let mut at = from;
-    for r in ranges {
-        if r.end <= at || r.start >= to {
-            continue;
-        }
-        if r.start > at {
-            out.push((at, r.start));
-        }
-        at = r.end;
-    }
-    if at < to {
-        out.push((at, to));
-    }
-    out
 }

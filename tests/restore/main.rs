@@ -1,0 +1,13 @@
+//! `restore` beyond the plain copy: volumes laid out anew, going on after an
+//! interruption, replacement disks.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod disks;
+mod executor;
+mod kill;
+mod program;
+mod public;
+mod resume;
+mod toy;

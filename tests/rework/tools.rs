@@ -1,0 +1,170 @@
+//! What ntfs-3g's tools say of a volume in a file.
+
+use sha2::{Digest, Sha256};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A mounted volume; unmounted when it goes.
+pub struct Mount(pub PathBuf);
+
+impl Mount {
+    pub fn new(image: &Path, at: PathBuf) -> Result<Self, String> {
+        fs::create_dir_all(&at).unwrap();
+        // It stays in the background with whatever it inherits: a pipe would never end.
+        let said = at.with_extension("said");
+        let status = Command::new("ntfs-3g")
+            .args(["-o", "ro,streams_interface=windows,efs_raw"])
+            .arg(image)
+            .arg(&at)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&said).unwrap())
+            .status()
+            .map_err(|e| e.to_string())?;
+        match status.success() {
+            true => Ok(Self(at)),
+            false => Err(fs::read_to_string(&said).unwrap_or_default()),
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        for _ in 0..50 {
+            let done = Command::new("umount").arg(&self.0).output();
+            if done.is_ok_and(|o| o.status.success()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        eprintln!("{} stays mounted", self.0.display());
+    }
+}
+
+/// True where volumes can be mounted; says so when not.
+pub fn can_mount() -> bool {
+    let there = Command::new("ntfs-3g").arg("--version").output().is_ok();
+    let root =
+        fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    let can = there && root && Path::new("/dev/fuse").exists();
+    if !can {
+        eprintln!("skipped: ntfs-3g, /dev/fuse and root are needed");
+    }
+    can
+}
+
+fn run(program: &str, args: &[&str], image: &Path) -> Option<(bool, String)> {
+    let out = Command::new(program).args(args).arg(image).output();
+    let Ok(out) = out else {
+        eprintln!("skipped: {program} is not there");
+        return None;
+    };
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let text = text + &String::from_utf8_lossy(&out.stderr);
+    Some((out.status.success(), text))
+}
+
+/// ntfsresize counts the clusters of all files against `$Bitmap`; ntfsfix reads
+/// the boot sectors, `$MFT` and its mirror; ntfsinfo reads `$Volume` and more.
+pub fn judge(what: &str, image: &Path, dirty: bool) {
+    if let Some((ok, said)) = run("ntfsresize", &["--info", "--force", "--bad-sectors"], image) {
+        let full = said.contains("Volume is full");
+        assert!(ok || full, "{what}: ntfsresize: {said}");
+        assert!(said.contains("Accounting clusters"), "{what}: {said}");
+    }
+    if let Some((ok, said)) = run("ntfsfix", &["--no-action"], image) {
+        assert!(ok, "{what}: ntfsfix: {said}");
+        for good in [
+            "$MFT and $MFTMirr completed successfully",
+            "alternate boot sector... OK",
+        ] {
+            assert!(said.contains(good), "{what}: ntfsfix: {said}");
+        }
+    }
+    let force = if dirty { "-fm" } else { "-m" };
+    if let Some((ok, said)) = run("ntfsinfo", &[force], image) {
+        assert!(ok, "{what}: ntfsinfo: {said}");
+    }
+}
+
+/// Undoes the escapes of the golden lists; `None` for what no Linux name holds.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    if text.contains("\\x3a") || text.contains("<no name") || text.contains("<orphan") {
+        return None;
+    }
+    let out = ntbak::volume::names::unescape(text.as_bytes());
+    (!text.contains("\\u{")).then_some(out)
+}
+
+/// Reads every file of a golden list through a mount; how many were read.
+pub fn golden(what: &str, list: &str, prefix: Option<&str>, mount: &Mount) -> usize {
+    let (mut read, mut bad) = (0, Vec::new());
+    for line in list.split('\n').skip(1).filter(|l| !l.is_empty()) {
+        let f: Vec<&str> = line.split('\t').collect();
+        let known = ["attr", "system", "encrypted"];
+        let path = match prefix {
+            None => f[0],
+            Some(p) => match f[0].strip_prefix(p) {
+                Some(path) => path,
+                None => continue,
+            },
+        };
+        let skip =
+            |g: &str| known.contains(&g) || g.starts_with("reparse") || g.starts_with("unreadable");
+        // Of a sleeping Windows the first page is zeroed.
+        if f[2] == "-" || f[3].split(',').any(skip) || path == "/hiberfil.sys" {
+            continue;
+        }
+        let Some(bytes) = unescape(path) else {
+            continue;
+        };
+        let full = mount.0.join(OsString::from_vec(bytes[1..].to_vec()));
+        // The driver shows Interix links, pipes and devices as what they stand for.
+        if fs::symlink_metadata(&full).is_ok_and(|m| !m.is_file()) {
+            continue;
+        }
+        let got = match fs::read(&full) {
+            Ok(content) => Sha256::digest(&content)
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect::<String>(),
+            Err(e) => e.to_string(),
+        };
+        read += 1;
+        if got != f[2] {
+            bad.push(format!("{path}: {got}, expected {}", f[2]));
+        }
+    }
+    assert!(bad.is_empty(), "{what}:\n{}", bad.join("\n"));
+    read
+}
+
+/// Fails where two mounted trees differ; how many files were read.
+pub fn same_tree(what: &str, a: &Path, b: &Path) -> usize {
+    let names = |dir: &Path| {
+        let mut all: Vec<OsString> = fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        all.sort();
+        all
+    };
+    let list = names(a);
+    assert_eq!(list, names(b), "{what}: {}", a.display());
+    let mut read = 0;
+    for name in list {
+        let (x, y) = (a.join(&name), b.join(&name));
+        let kind = fs::symlink_metadata(&x).unwrap().file_type();
+        if kind.is_dir() {
+            read += same_tree(what, &x, &y);
+        } else if kind.is_file() {
+            let (p, q) = (fs::read(&x).unwrap(), fs::read(&y).unwrap());
+            assert!(p == q, "{what}: {} differs", x.display());
+            read += 1;
+        }
+    }
+    read
+}
