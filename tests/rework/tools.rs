@@ -114,8 +114,9 @@ pub fn golden(what: &str, list: &str, prefix: Option<&str>, mount: &Mount) -> us
         };
         let skip =
             |g: &str| known.contains(&g) || g.starts_with("reparse") || g.starts_with("unreadable");
-        // Of a sleeping Windows the first page is zeroed.
-        if f[2] == "-" || f[3].split(',').any(skip) || path == "/hiberfil.sys" {
+        // Of a sleeping Windows the first page is zeroed; shadow copies are dropped.
+        let dropped = path == "/hiberfil.sys" || path.starts_with("/System Volume Information/");
+        if f[2] == "-" || f[3].split(',').any(skip) || dropped {
             continue;
         }
         let Some(bytes) = unescape(path) else {

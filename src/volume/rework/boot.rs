@@ -27,15 +27,20 @@ impl Shape {
         let bytes = wish.new_bytes.unwrap_or(as_is);
         let bytes = bytes - bytes % sector;
         let whole = (bytes / sector).saturating_sub(1);
+        let per_cluster = u64::from(g.cluster_size / g.sector_size);
+        // A sector that is no part of a cluster makes room for the backup boot sector.
+        let spare = wish.new_bytes.is_some()
+            && bytes < old + sector
+            && whole / per_cluster == g.total_clusters;
         let sectors = match () {
-            _ if bytes < old => whole,
+            _ if bytes < old || spare => whole,
             _ if wish.new_bytes.is_some() && wish.grow_file_system => whole.max(g.total_sectors),
             _ => g.total_sectors,
         };
         Self {
             bytes,
             sectors,
-            clusters: sectors / u64::from(g.cluster_size / g.sector_size),
+            clusters: sectors / per_cluster,
         }
     }
 

@@ -117,7 +117,7 @@ fn walk(
 ) -> Result<()> {
     let mut at = range.start;
     for (from, to, len) in moves {
-        if from >= range.end {
+        if range.is_empty() || from >= range.end {
             break;
         }
         still(at..from.max(at), stay, each)?;
