@@ -36,7 +36,12 @@ if [[ -z ${NTBAK:-} ]]; then
   NTBAK=${CARGO_TARGET_DIR:-target}/release/ntbak
 fi
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+end() {
+  ! mountpoint --quiet "$work/v/mnt" || umount --lazy "$work/v/mnt"
+  rm -rf --one-file-system "$work"
+}
+trap end EXIT
+trap 'exit 130' INT TERM
 status=0
 python3 scripts/replacement/run.py --ntbak "$(realpath "$NTBAK")" --work "$work" "$@" || status=$?
 exit $status

@@ -6,6 +6,8 @@ import os
 import random
 import re
 import shutil
+import signal
+import stat
 import subprocess
 import sys
 import time
@@ -146,6 +148,10 @@ def digest(path):
     if os.path.basename(path) == b"$BadClus:$Bad":
         return ("-", "-")
     try:
+        # A pipe or a device of Interix must not be opened.
+        kind = stat.S_IFMT(os.lstat(path).st_mode)
+        if b":" not in os.path.basename(path) and kind != stat.S_IFREG:
+            return ("kind", str(kind))
         h, n = hashlib.sha256(), 0
         with open(path, "rb", buffering=0) as f:
             while True:
@@ -167,6 +173,7 @@ def may_differ(path, dropped):
             or name.lower() == "hiberfil.sys")
 
 
+FULL = "ERROR: Volume is full. To shrink it, delete unused files."
 TOOLS = [("ntfsresize", "--info", "--force", "--no-progress-bar"), ("ntfsfix", "--no-action"), ("ntfsinfo", "-m")]
 
 
@@ -252,10 +259,12 @@ def hold(src, what, new, dropped, moved):
         for tool in TOOLS:
             name = tool[0]
             if name in before:
-                if before[name][0]:
+                if before[name][0] and not before[name][1].rstrip().endswith(FULL):
                     skip(f"{src.name}: {name} refuses the source")
                 else:
-                    ok(after[name][0] == 0, f"{who}, {name}", after[name][1][-700:])
+                    # ntfsresize checks first, and then has nothing to say of a volume without a free cluster.
+                    full = name == "ntfsresize" and after[name][1].rstrip().endswith(FULL)
+                    ok(after[name][0] == 0 or full, f"{who}, {name}", after[name][1][-700:])
         a, b = before.get("read"), after.get("read")
         if a is None:
             skip(f"{src.name}: ntfs-3g does not mount the source: {(before.get('why') or '').strip()[:80]}")
@@ -277,7 +286,9 @@ def hold(src, what, new, dropped, moved):
         else:
             wrong, streams = facts.compare(old_v, new_v, dropped)
             ok(not wrong and streams, f"{who}, file records", f"{streams} streams; " + "; ".join(wrong[:6]))
-            ok(table == "none" or new_v.hidden in (at // sector, old_v.hidden - o_at // sector + at // sector),
+            # In a logical partition they may count from its record, which stays as far in front.
+            logical = table == "dos" and n > 4 and new_v.hidden == old_v.hidden
+            ok(table == "none" or logical or new_v.hidden in (at // sector, old_v.hidden - o_at // sector + at // sector),
                f"{who}, hidden sectors", f"{new_v.hidden}, begins at {at // sector}")
             first = new_v.boot
             copy = new_v.im.read(at + new_v.sectors * sector, 512)
@@ -385,7 +396,13 @@ def prove(name, path, golden, work):
     return None
 
 
+def leave(*_):
+    sys.exit(130)
+
+
 def main():
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
     volumes = list(args.volume)
     if not volumes:
         public = "../shared/volumes"
@@ -429,9 +446,7 @@ def main():
         try:
             prove(name, image, golden, work)
         except Exception as e:  # one volume must not end the run
-            ok(False, name, f"{type(e).__name__}: {e}")
-            if os.environ.get("TRACE"):
-                raise
+            ok(False, name, f"{type(e).__name__}: {e}, in line {e.__traceback__.tb_next.tb_lineno}")
         print(f"{name}: {passed - began[0]} passed, {failed - began[1]} failed, {skipped - began[2]} skipped,"
               f" {time.time() - began[3]:.0f} s", flush=True)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
