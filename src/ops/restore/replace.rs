@@ -329,7 +329,7 @@ impl Planner<'_> {
             self.differ(
                 Some(r.number),
                 "new-serial",
-                format!("The volume's serial number is {serial:016x}, it was {was}"),
+                format!("The volume's serial number is {serial:016X}, it was {was}"),
             );
         }
         if wish == Wish::default() {
