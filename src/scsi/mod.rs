@@ -20,6 +20,7 @@ mod parameters;
 mod reserve;
 mod sense;
 mod sgio;
+pub mod snapshot;
 mod third_party;
 mod transport;
 pub mod unit;

@@ -70,3 +70,5 @@ pub const WRITE_AND_VERIFY_12: u8 = 0xae;
 pub const VERIFY_12: u8 = 0xaf;
 pub const READ_DEFECT_DATA_12: u8 = 0xb7;
 pub const READ_ELEMENT_STATUS: u8 = 0xb8;
+/// Snapshots of a disk unit of `ntbak target`: a code for vendors.
+pub const NTBAK_SNAPSHOT: u8 = 0xc4;

@@ -7,6 +7,7 @@ pub mod copy;
 pub mod disk;
 mod lun;
 mod profile;
+pub mod roster;
 mod server;
 mod session;
 pub mod tape;

@@ -1,21 +1,20 @@
 //! All units of a target, as its sessions see them.
 
 use super::common::{
-    Cdb, Device, Refusal, ThirdPartyCopy, Unit, decode_lun, nobody, reply, report_luns, sense_data,
+    Cdb, Device, LUNS_CHANGED, Refusal, ThirdPartyCopy, decode_lun, nobody, reply, report_luns,
+    sense_data,
 };
 use super::lun::{Nexus, Reply, Request, Units};
+use super::roster::{MOST_UNITS, Roster};
 use crate::error::{Error, Result};
 use crate::scsi::{Sense, SenseKey, op};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Most units of a target: what flat addressing reaches, and nobody needs.
-const MOST_UNITS: usize = 256;
-
-/// The units of a target, numbered from LUN 0 in the order they were given.
+/// The units of a target, numbered from LUN 0 in the order they were given, and
+/// their snapshots.
 pub struct UnitSet {
-    units: Vec<Arc<Unit>>,
-    third_party: Option<Arc<dyn ThirdPartyCopy>>,
+    roster: Arc<Roster>,
 }
 
 impl UnitSet {
@@ -25,7 +24,7 @@ impl UnitSet {
         devices: Vec<(String, Arc<dyn Device>)>,
         third_party: Option<Arc<dyn ThirdPartyCopy>>,
     ) -> Result<Self> {
-        if devices.len() > MOST_UNITS {
+        if devices.len() > MOST_UNITS.into() {
             return Err(Error::usage(format!(
                 "Found {} units, expected at most {MOST_UNITS} in one target",
                 devices.len()
@@ -36,29 +35,18 @@ impl UnitSet {
             return Err(Error::usage(format!("Two units are named {name}"))
                 .hint("give each unit a name of its own"));
         }
-        let units = devices
-            .iter()
-            .zip(0..)
-            .map(|((name, device), lun)| {
-                Arc::new(Unit::new(
-                    lun,
-                    target,
-                    name,
-                    device.clone(),
-                    third_party.clone(),
-                ))
-            })
-            .collect();
-        Ok(Self { units, third_party })
+        let roster = Roster::new(target, &devices, third_party);
+        Ok(Self { roster })
     }
 
-    /// The units, by their numbers.
-    pub fn units(&self) -> &[Arc<Unit>] {
-        &self.units
+    /// The units of now, by their numbers.
+    pub fn units(&self) -> super::roster::Units {
+        self.roster.units()
     }
 
-    fn unit(&self, lun: u64) -> Option<&Arc<Unit>> {
-        self.units.get(usize::from(decode_lun(lun)?))
+    /// Where units come and go.
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
     }
 
     /// A number without a unit.
@@ -67,7 +55,13 @@ impl UnitSet {
         let not_there = Sense::new(SenseKey::IllegalRequest, 0x25, 0x00);
         reply(match cdb.opcode() {
             op::INQUIRY => nobody(&cdb),
-            op::REPORT_LUNS => report_luns(&self.units, &cdb),
+            op::REPORT_LUNS => {
+                let units = self.units();
+                for u in units.iter() {
+                    u.attentions().forget(request.nexus, LUNS_CHANGED);
+                }
+                report_luns(&units, &cdb)
+            }
             op::REQUEST_SENSE => Ok(sense_data(&not_there, &cdb)),
             _ => Err(Refusal::from(not_there)),
         })
@@ -76,23 +70,19 @@ impl UnitSet {
 
 impl Units for UnitSet {
     fn execute(&self, lun: u64, request: &Request<'_>) -> Reply {
-        match self.unit(lun) {
-            Some(u) => u.execute(&self.units, request),
+        match decode_lun(lun).and_then(|n| self.roster.unit(n)) {
+            Some(u) => u.execute(&self.units(), request),
             None => self.missing(request),
         }
     }
 
     fn nexus_began(&self, nexus: &Nexus) {
-        for u in &self.units {
-            u.nexus_began(nexus);
-        }
+        self.roster.nexus_began(nexus);
     }
 
     fn nexus_lost(&self, nexus: &Nexus) {
-        for u in &self.units {
-            u.nexus_lost(nexus);
-        }
-        if let Some(t) = &self.third_party {
+        self.roster.nexus_lost(nexus);
+        if let Some(t) = self.roster.third_party() {
             t.nexus_lost(nexus);
         }
     }
@@ -100,21 +90,22 @@ impl Units for UnitSet {
     fn reset(&self, lun: Option<u64>, _by: &Nexus) {
         match lun {
             Some(lun) => {
-                if let Some(u) = self.unit(lun) {
+                if let Some(u) = decode_lun(lun).and_then(|n| self.roster.unit(n)) {
                     u.reset();
                 }
             }
-            None => self.units.iter().for_each(|u| u.reset()),
+            None => self.units().iter().for_each(|u| u.reset()),
         }
     }
 
     fn has(&self, lun: u64) -> bool {
-        self.unit(lun).is_some()
+        decode_lun(lun).is_some_and(|n| self.roster.unit(n).is_some())
     }
 
     fn flush(&self) -> Result<()> {
         // Every unit is written out, whatever the first failure was.
-        let results: Vec<Result<()>> = self.units.iter().map(|u| u.device().flush()).collect();
+        let units = self.units();
+        let results: Vec<Result<()>> = units.iter().map(|u| u.device().flush()).collect();
         results.into_iter().collect()
     }
 }

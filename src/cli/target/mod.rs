@@ -1,6 +1,7 @@
 //! `target`: serves disks, tape drives and a changer over iSCSI, with a copy
 //! manager behind them, until it is told to end.
 
+mod snapshots;
 mod units;
 
 use super::console::Console;
@@ -11,6 +12,7 @@ use crate::iscsi::chap::Credentials;
 use crate::tape::cartridge::Cartridge;
 use crate::target::changer::Changer;
 use crate::target::common::Identity;
+use crate::target::disk::Backing;
 use crate::target::tape::TapeDrive;
 use crate::target::{
     CopyManager, CopyProfile, Device, DiskUnit, Server, ServerConfig, Unit, UnitSet,
@@ -19,6 +21,7 @@ use crate::units::human_bytes;
 use clap::Args;
 use serde::Serialize;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use units::{Kind, UnitArgs, UnitSpec};
@@ -38,6 +41,7 @@ Examples:
   ntbak target --disk data=/dev/sdb,ro --listen 0.0.0.0 --chap backup:averylongsecret
   ntbak target --disk a=a.img --tape t --changer c=cartridges,slots=4,size=10G
   ntbak target --disk a=a.img --disk b=b.img,block=4096 --listen 127.0.0.1:0 --json
+  ntbak target --disk live=/dev/vg/data --snapshot-dir /var/spool/ntbak --tape t=t.tap
 
 {TABLE}"))]
 pub struct TargetArgs {
@@ -59,6 +63,13 @@ pub struct TargetArgs {
     /// fail=segment:3@65536:source, busy=1 or late-status=500 (docs/copy.md).
     #[arg(long, value_name = "NAME[,FAULT]", default_value = DEFAULT)]
     profile: String,
+    /// Folder for what snapshots of the disks keep
+    ///
+    /// A snapshot of a disk (docs/copy.md section 7) keeps what the disk no longer has in a file without a name: beside the
+    /// disk, or with the temporary files for a block device, when no folder is given. Where the file system of the disk
+    /// shares blocks between files, nothing is kept there.
+    #[arg(long, value_name = "DIR")]
+    snapshot_dir: Option<PathBuf>,
 }
 
 fn chap(text: &str) -> Result<Credentials, String> {
@@ -144,6 +155,9 @@ pub fn run(args: &TargetArgs, console: &Console) -> Result<Exit> {
     let devices = open(args, console)?;
     let copies = Arc::new(CopyManager::new(profile));
     let units = Arc::new(UnitSet::new(&args.name, devices, Some(copies))?);
+    if let Some(folder) = &args.snapshot_dir {
+        units.roster().keep_in(&checked(folder)?);
+    }
     let mut config = ServerConfig::new(with_port(&args.listen), &*args.name);
     config.chap.clone_from(&args.chap);
     let server = Server::start(config, units.clone())?;
@@ -157,12 +171,31 @@ pub fn run(args: &TargetArgs, console: &Console) -> Result<Exit> {
         return Err(e);
     }
     let stop = console.cancel_flag();
+    let place = |lun| url(server.address(), &args.name, lun);
     while !stop.is_set() {
+        snapshots::tell(console, units.roster(), place);
         std::thread::sleep(Duration::from_millis(50));
     }
+    let address = server.address();
     server.shutdown()?;
+    snapshots::tell(console, units.roster(), |lun| {
+        url(address, &args.name, lun)
+    });
     report(console, &units);
     Ok(Exit::Done)
+}
+
+/// A folder that files without a name can be made in.
+fn checked(folder: &Path) -> Result<PathBuf> {
+    let name = folder.display().to_string();
+    Backing::unnamed(folder).map_err(|e| {
+        Error::io("Cannot keep snapshots there", e)
+            .of(&*name)
+            .hint("--snapshot-dir takes a folder on a local file system with room")
+    })?;
+    folder
+        .canonicalize()
+        .map_err(|e| Error::io("Cannot keep snapshots there", e).of(name))
 }
 
 /// Opens what stands behind the units, in their order. A changer serves all the
@@ -269,7 +302,7 @@ fn url(address: SocketAddr, name: &str, lun: u16) -> String {
 }
 
 fn report(console: &Console, units: &UnitSet) {
-    for unit in units.units() {
+    for unit in units.units().iter() {
         let c = unit.statistics().counted();
         let served = Served {
             lun: unit.lun(),

@@ -185,6 +185,7 @@ const CODES: &[(u16, &str)] = &[
     (0x3b12, "the magazine was removed"),
     (0x3d00, "reserved bits are set in the identify message"),
     (0x3e00, "the unit has not configured itself yet"),
+    (0x3e01, "the unit has failed"),
     (0x3f00, "operating conditions changed"),
     (0x3f01, "its microcode was changed"),
     (0x3f03, "its inquiry data changed"),

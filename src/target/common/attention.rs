@@ -27,6 +27,9 @@ pub const RESERVATIONS_RELEASED: Code = (0x2a, 0x04);
 /// Registrations preempted.
 pub const REGISTRATIONS_PREEMPTED: Code = (0x2a, 0x05);
 
+/// Reported LUNs data has changed.
+pub const LUNS_CHANGED: Code = (0x3f, 0x0e);
+
 /// The unit attentions of one unit, by nexus.
 #[derive(Default)]
 pub struct Attentions(Mutex<BTreeMap<Nexus, VecDeque<Code>>>);
@@ -49,6 +52,13 @@ impl Attentions {
             if !queue.contains(&code) && queue.len() < WAITING {
                 queue.push_back(code);
             }
+        }
+    }
+
+    /// A nexus has learnt it elsewhere.
+    pub fn forget(&self, nexus: &Nexus, code: Code) {
+        if let Some(queue) = lock(&self.0).get_mut(nexus) {
+            queue.retain(|c| *c != code);
         }
     }
 

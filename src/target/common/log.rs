@@ -40,10 +40,22 @@ impl Statistics {
         self.blocks_read.fetch_add(blocks, Ordering::Relaxed);
     }
 
-    /// One write command (or one that changes the medium without data).
+    /// One write command (or one that changes the medium without data), all of it.
     pub fn wrote(&self, blocks: u64) {
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        self.blocks_written.fetch_add(blocks, Ordering::Relaxed);
+        self.writing();
+        self.came(blocks);
+    }
+
+    /// A write command begins. Counted before anything is changed, and its blocks
+    /// when that is done: who looks twice sees a command that was under way at
+    /// either time.
+    pub fn writing(&self) {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Blocks that came with it, when they are written.
+    pub fn came(&self, blocks: u64) {
+        self.blocks_written.fetch_add(blocks, Ordering::SeqCst);
     }
 
     /// The counters now.

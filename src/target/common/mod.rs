@@ -21,7 +21,7 @@ mod unit;
 mod tests;
 
 pub use attention::{
-    Attentions, Code, MEDIUM_CHANGED, MODE_CHANGED, REGISTRATIONS_PREEMPTED,
+    Attentions, Code, LUNS_CHANGED, MEDIUM_CHANGED, MODE_CHANGED, REGISTRATIONS_PREEMPTED,
     RESERVATIONS_PREEMPTED, RESERVATIONS_RELEASED, RESET, UNIT_RESET,
 };
 pub use cdb::{Cdb, be, byte, put, text};

@@ -6,13 +6,14 @@ use super::device::{Device, ThirdPartyCopy};
 use super::log::Statistics;
 use super::refusal::{Answer, Refusal, invalid_field, reply};
 use super::reservation::{Port, Reservations};
-use super::{Access, Attentions, Cdb, Identity, inquiry, lock, log, mode, opcodes, persistent};
+use super::{Access, Attentions, Cdb, Identity, LUNS_CHANGED, inquiry, lock, log, mode, opcodes, persistent};
 use crate::scsi::{SenseKey, Status, op};
 use crate::target::lun::{Nexus, Reply, Request};
+use crate::target::roster::Roster;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 /// A logical unit.
 pub struct Unit {
@@ -20,6 +21,7 @@ pub struct Unit {
     identity: Identity,
     device: Arc<dyn Device>,
     third_party: Option<Arc<dyn ThirdPartyCopy>>,
+    roster: Weak<Roster>,
     statistics: Statistics,
     pub(super) attentions: Arc<Attentions>,
     pub(super) reservations: Mutex<Reservations>,
@@ -90,13 +92,15 @@ const PR_OUT: [[u8; 10]; 7] = {
 };
 
 impl Unit {
-    /// A unit with a name that is its own within the target.
+    /// A unit with a name that is its own within the target, which keeps it in
+    /// its roster.
     pub fn new(
         lun: u16,
         target: &str,
         name: &str,
         device: Arc<dyn Device>,
         third_party: Option<Arc<dyn ThirdPartyCopy>>,
+        roster: Weak<Roster>,
     ) -> Self {
         let attentions = Arc::new(Attentions::default());
         device.installed(&attentions);
@@ -105,6 +109,7 @@ impl Unit {
             identity: Identity::new(target, name),
             device,
             third_party,
+            roster,
             statistics: Statistics::default(),
             attentions,
             reservations: Mutex::default(),
@@ -138,6 +143,11 @@ impl Unit {
     /// The copy manager behind it.
     pub fn third_party(&self) -> Option<&dyn ThirdPartyCopy> {
         self.third_party.as_deref()
+    }
+
+    /// The units of its target, while there is one.
+    pub fn roster(&self) -> Option<Arc<Roster>> {
+        self.roster.upgrade()
     }
 
     /// What was read and written.
@@ -202,7 +212,13 @@ impl Unit {
             },
             op::REQUEST_SENSE => inquiry::request_sense(self, cdb, request),
             op::INQUIRY => inquiry::inquiry(self, cdb),
-            op::REPORT_LUNS => inquiry::report_luns(units, cdb),
+            op::REPORT_LUNS => {
+                // Who reads the list is not told any more that it changed.
+                for u in units {
+                    u.attentions.forget(request.nexus, LUNS_CHANGED);
+                }
+                inquiry::report_luns(units, cdb)
+            }
             op::MODE_SENSE_6 | op::MODE_SENSE_10 => mode::sense(self, cdb),
             op::MODE_SELECT_6 | op::MODE_SELECT_10 => mode::select(self, cdb, request),
             op::LOG_SENSE => log::sense(self, cdb),

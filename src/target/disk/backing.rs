@@ -1,24 +1,37 @@
 //! What a disk unit stands on: a regular file or a block device.
 
+use super::aside::Aside;
 use crate::device::guard::System;
 use crate::error::{Error, Result};
-use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags, SeekFrom, fadvise, fallocate};
+use rustix::fs::{
+    Advice, FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom, fadvise, fallocate,
+};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Seek};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// Storage of fixed length with positioned reads and writes.
 pub struct Backing {
-    file: File,
+    store: Store,
+    /// Folder of a regular file.
+    folder: Option<PathBuf>,
     len: u64,
     /// Unit in which holes are made, in bytes.
     grain: u64,
     writable: bool,
+}
+
+enum Store {
+    /// A file or block device.
+    File(Arc<File>),
+    /// A snapshot whose bytes stand partly on the disk and partly aside.
+    Snapshot(Arc<Aside>),
 }
 
 impl Backing {
@@ -62,8 +75,13 @@ impl Backing {
         }
         let len = file.seek(io::SeekFrom::End(0)).map_err(fail)?;
         let grain = file.metadata().map_err(fail)?.blksize();
+        let folder = match kind.is_file() {
+            true => Some(path.canonicalize().map_err(fail)?),
+            false => None,
+        };
         Ok(Self {
-            file,
+            store: Store::File(Arc::new(file)),
+            folder: folder.and_then(|p| p.parent().map(Path::to_path_buf)),
             len,
             grain: match grain.is_power_of_two() {
                 true => grain.clamp(512, 65536),
@@ -73,9 +91,59 @@ impl Backing {
         })
     }
 
-    /// The file, for who copies inside the kernel.
-    pub fn file(&self) -> &File {
-        &self.file
+    /// The file with everything in it; a snapshot that is put together has none.
+    pub(super) fn file(&self) -> Option<&Arc<File>> {
+        match &self.store {
+            Store::File(f) => Some(f),
+            Store::Snapshot(_) => None,
+        }
+    }
+
+    /// A file without a name in a folder: it is gone when nobody has it open any
+    /// more, however the program ended.
+    pub fn unnamed(folder: &Path) -> io::Result<File> {
+        let how = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(folder, how, Mode::RUSR | Mode::WUSR)?.into())
+    }
+
+    /// Folder of the regular file that this is; none for a device.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// A copy of it that is not written, in a file of the same length.
+    pub(super) fn copied(&self, file: File) -> Self {
+        self.derived(Store::File(Arc::new(file)))
+    }
+
+    /// It as it was.
+    pub(super) fn as_it_was(&self, aside: Arc<Aside>) -> Self {
+        self.derived(Store::Snapshot(aside))
+    }
+
+    fn derived(&self, store: Store) -> Self {
+        Self {
+            store,
+            folder: None,
+            len: self.len,
+            grain: self.grain,
+            writable: false,
+        }
+    }
+
+    /// True for a snapshot that cannot be read any more.
+    pub fn over(&self) -> bool {
+        match &self.store {
+            Store::File(_) => false,
+            Store::Snapshot(a) => a.over(),
+        }
+    }
+
+    fn written(&self) -> io::Result<&File> {
+        match &self.store {
+            Store::File(f) => Ok(f),
+            Store::Snapshot(_) => Err(io::ErrorKind::PermissionDenied.into()),
+        }
     }
 
     /// Length in bytes.
@@ -95,17 +163,23 @@ impl Backing {
 
     /// Fills `buf`.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buf, offset)
+        match &self.store {
+            Store::File(f) => f.read_exact_at(buf, offset),
+            Store::Snapshot(a) => a.read(offset, buf),
+        }
     }
 
     /// Writes all of `data`.
     pub fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, offset)
+        self.written()?.write_all_at(data, offset)
     }
 
     /// Makes what was written durable.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        match &self.store {
+            Store::File(f) => f.sync_data(),
+            Store::Snapshot(_) => Ok(()),
+        }
     }
 
     /// Makes a range read as zeros; `free` gives its space back where that can be
@@ -124,7 +198,7 @@ impl Backing {
         if len == 0 {
             return Ok(());
         }
-        match fallocate(&self.file, how, offset, len) {
+        match fallocate(self.written()?, how, offset, len) {
             Ok(()) => return Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOTTY) => {}
             Err(e) => return Err(e.into()),
@@ -140,12 +214,15 @@ impl Backing {
     }
 
     /// Says whether the byte at `offset` has storage, and where the run of such
-    /// bytes ends.
+    /// bytes ends. A snapshot that is put together has storage everywhere.
     pub fn mapped(&self, offset: u64) -> (bool, u64) {
-        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+        let Store::File(file) = &self.store else {
+            return (true, self.len);
+        };
+        match rustix::fs::seek(file, SeekFrom::Data(offset)) {
             // A file system without holes says so here.
             Ok(data) if data <= offset => {
-                let end = rustix::fs::seek(&self.file, SeekFrom::Hole(offset));
+                let end = rustix::fs::seek(file, SeekFrom::Hole(offset));
                 (
                     true,
                     end.unwrap_or(self.len)
@@ -160,8 +237,8 @@ impl Backing {
 
     /// Tells the cache that a range will be read.
     pub fn will_need(&self, offset: u64, len: u64) {
-        if let Some(len) = NonZeroU64::new(len) {
-            let _ = fadvise(&self.file, offset, Some(len), Advice::WillNeed);
+        if let (Store::File(file), Some(len)) = (&self.store, NonZeroU64::new(len)) {
+            let _ = fadvise(file, offset, Some(len), Advice::WillNeed);
         }
     }
 }

@@ -29,10 +29,11 @@ pub fn compare_and_write(job: &Job<'_>) -> Answer {
     }
     let (expected, new) = data.split_at(bytes);
     let order = &job.disk.order;
-    let _alone = order.write().unwrap_or_else(PoisonError::into_inner);
+    job.unit.statistics().writing();
+    let alone = order.write().unwrap_or_else(PoisonError::into_inner);
     job.compare(expected)?;
-    job.disk.write_raw(job.place.lba, new)?;
-    job.unit.statistics().wrote(n);
+    job.disk.write_raw(&alone, job.place.lba, new)?;
+    job.unit.statistics().came(n);
     job.disk.settle(job.now())?;
     Ok(Reply::good().wanting(2 * bytes as u64))
 }
@@ -44,14 +45,15 @@ pub fn or_write(job: &Job<'_>) -> Answer {
     let data = job.request.data_out;
     let data = data.get(..bytes).ok_or_else(|| invalid_field(10))?;
     let order = &job.disk.order;
-    let _alone = order.write().unwrap_or_else(PoisonError::into_inner);
+    job.unit.statistics().writing();
+    let alone = order.write().unwrap_or_else(PoisonError::into_inner);
     let mut blocks = vec![0; bytes];
     job.disk.read_raw(job.place.lba, &mut blocks)?;
     for (to, bits) in blocks.iter_mut().zip(data) {
         *to |= bits;
     }
-    job.disk.write_raw(job.place.lba, &blocks)?;
-    job.unit.statistics().wrote(job.place.count);
+    job.disk.write_raw(&alone, job.place.lba, &blocks)?;
+    job.unit.statistics().came(job.place.count);
     job.disk.settle(job.now())?;
     Ok(Reply::good().wanting(bytes as u64))
 }
@@ -80,13 +82,13 @@ pub fn write_same(job: &Job<'_>) -> Answer {
     if block.len() != wanted || job.request.expected_out != wanted {
         return Err(invalid_field(0));
     }
-    let order = &job.disk.order;
-    let _shared = order.read().unwrap_or_else(PoisonError::into_inner);
+    job.unit.statistics().writing();
+    let shared = job.disk.shared();
     let watch = job.unit.watch(job.request);
-    job.unit.statistics().wrote(n);
     if block.iter().all(|b| *b == 0) {
         let free = job.cdb.bit(1, 0x08);
-        job.disk.zero_blocks(job.place.lba, n, free, &watch)?;
+        job.disk
+            .zero_blocks(&shared, job.place.lba, n, free, &watch)?;
     } else {
         let per = (PIECE / size) as u64;
         let pattern = block.repeat(per.min(n) as usize);
@@ -95,10 +97,11 @@ pub fn write_same(job: &Job<'_>) -> Answer {
             watch.go_on()?;
             let piece = pattern.get(..(n - done).min(per) as usize * size);
             job.disk
-                .write_raw(job.place.lba + done, piece.unwrap_or(&pattern))?;
+                .write_raw(&shared, job.place.lba + done, piece.unwrap_or(&pattern))?;
             done += per;
         }
     }
+    job.unit.statistics().came(n);
     job.disk.settle(false)?;
     Ok(Reply::good().wanting(wanted as u64))
 }
@@ -132,13 +135,13 @@ pub fn unmap(job: &Job<'_>) -> Answer {
         return Err(invalid_parameter(16));
     }
     let watch = job.unit.watch(job.request);
+    job.unit.statistics().writing();
+    let shared = job.disk.shared();
     let unmap = |&(lba, n): &(u64, u64)| -> Result<(), Refusal> {
-        let order = &job.disk.order;
-        let _shared = order.read().unwrap_or_else(PoisonError::into_inner);
-        job.disk.zero_blocks(lba, n, true, &watch)
+        job.disk.zero_blocks(&shared, lba, n, true, &watch)
     };
     ranges.iter().try_for_each(unmap)?;
-    job.unit.statistics().wrote(all);
+    job.unit.statistics().came(all);
     job.disk.settle(false)?;
     Ok(Reply::good().wanting(length as u64))
 }

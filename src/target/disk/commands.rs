@@ -1,13 +1,25 @@
 //! The commands of a disk: what they are called by, and where they are done.
 
 use super::transfer::Place;
-use super::{DiskUnit, change, report, transfer};
+use super::{DiskUnit, change, report, snapshot, transfer};
 use crate::scsi::{SenseKey, op};
 use crate::target::common::{Access, Answer, Cdb, CommandInfo, Refusal, Unit};
 use crate::target::lun::Request;
 
 const F: u8 = 0xff;
 const C: u8 = 0x04;
+
+/// How many of them, the last ones, a snapshot does not have.
+const OF_ORIGINALS: usize = 3;
+
+/// The commands of a disk.
+pub fn of(disk: &DiskUnit) -> &'static [CommandInfo] {
+    let n = match disk.snapshot {
+        true => COMMANDS.len() - OF_ORIGINALS,
+        false => COMMANDS.len(),
+    };
+    COMMANDS.get(..n).unwrap_or(COMMANDS)
+}
 
 /// All commands that disks have beside the common ones.
 pub const COMMANDS: &[CommandInfo] = {
@@ -83,6 +95,22 @@ pub const COMMANDS: &[CommandInfo] = {
         n(&[0xae, 0xf6, F, F, F, F, F, F, F, F, 0, C], Write),
         n(&[0xaf, 0xf6, F, F, F, F, F, F, F, F, 0, C], Read),
         n(&[0xb7, 0x1f, F, F, F, F, F, F, F, F, 0, C], Read),
+        // docs/copy.md section 7.
+        a(
+            snapshot::LIST,
+            &[0xc4, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, C],
+            Status,
+        ),
+        a(
+            snapshot::CREATE,
+            &[0xc4, 0x01, F, F, F, F, F, F, F, F, F, F, F, F, 0, C],
+            Control,
+        ),
+        a(
+            snapshot::DELETE,
+            &[0xc4, 0x02, F, F, F, F, F, F, F, F, 0, 0, 0, 0, 0, C],
+            Control,
+        ),
     ]
 };
 
@@ -114,6 +142,7 @@ pub fn execute(disk: &DiskUnit, unit: &Unit, cdb: &Cdb, request: &Request<'_>) -
         op::SERVICE_ACTION_IN_16 => report::lba_status(disk, cdb),
         op::READ_DEFECT_DATA_10 => report::defects_10(cdb),
         op::READ_DEFECT_DATA_12 => report::defects_12(cdb),
+        op::NTBAK_SNAPSHOT => snapshot::execute(&job),
         _ => Err(Refusal::sense(SenseKey::IllegalRequest, 0x20, 0x00)),
     }
 }

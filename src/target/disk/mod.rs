@@ -1,16 +1,21 @@
 //! Disk units: SBC over a regular file or a block device.
 
+mod aside;
 mod backing;
 mod change;
 mod commands;
 mod pages;
 mod report;
+mod snapshot;
 mod transfer;
 
 #[cfg(test)]
 mod tests;
 
 pub use backing::Backing;
+pub use snapshot::MOST as MOST_SNAPSHOTS;
+
+use aside::Snapshots;
 
 use super::common::{
     Answer, Cdb, CommandInfo, Device, ModePage, Refusal, Unit, Watch, invalid_parameter,
@@ -18,11 +23,10 @@ use super::common::{
 use super::lun::Request;
 use crate::error::{Error, Result};
 use crate::scsi::{Sense, SenseKey};
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 /// How a disk unit is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +64,15 @@ pub struct DiskUnit {
     bad: Option<(u64, u64)>,
     /// The write cache is on: writes are durable after SYNCHRONIZE CACHE.
     cache: AtomicBool,
-    /// Commands that read and then write are alone.
-    order: RwLock<()>,
+    /// Commands that read and then write are alone, and so is the moment at which
+    /// a snapshot is taken. Inside are the snapshots that whoever writes has to
+    /// ask, so that nothing can be written without them.
+    order: RwLock<Snapshots>,
+    options: DiskOptions,
+    /// All snapshots of it.
+    taken: Mutex<Vec<snapshot::Taken>>,
+    /// It is a snapshot itself.
+    snapshot: bool,
 }
 
 /// Largest transfer of one command, in bytes.
@@ -103,7 +114,10 @@ impl DiskUnit {
             blocks,
             bad: options.bad,
             cache: AtomicBool::new(true),
-            order: RwLock::new(()),
+            order: RwLock::default(),
+            options,
+            taken: Mutex::default(),
+            snapshot: false,
         })
     }
 
@@ -117,30 +131,30 @@ impl DiskUnit {
         self.blocks
     }
 
-    /// The file behind it: block `n` begins at byte `n * block_size`. Who writes
-    /// to it counts what was written, and keeps within [`blocks`](Self::blocks).
-    pub fn file(&self) -> &File {
-        self.backing.file()
-    }
-
     /// Reads whole blocks from `lba` on.
     pub fn read_blocks(&self, lba: u64, buf: &mut [u8]) -> Result<(), Refusal> {
         self.range(lba, self.count(buf.len()))?;
-        let _shared = self.order.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.shared();
         self.read_raw(lba, buf)
     }
 
     /// Writes whole blocks from `lba` on.
     pub fn write_blocks(&self, lba: u64, data: &[u8]) -> Result<(), Refusal> {
         self.range(lba, self.count(data.len()))?;
-        let _shared = self.order.read().unwrap_or_else(PoisonError::into_inner);
-        self.write_raw(lba, data)?;
+        let shared = self.shared();
+        self.write_raw(&shared, lba, data)?;
+        drop(shared);
         self.settle(false)
     }
 
     /// Makes everything written durable.
     pub fn sync(&self) -> Result<(), Refusal> {
         self.backing.sync().map_err(|e| write_error(0, &e))
+    }
+
+    /// Held by who reads or writes beside others.
+    fn shared(&self) -> RwLockReadGuard<'_, Snapshots> {
+        self.order.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Blocks of so many bytes; a broken one counts.
@@ -179,6 +193,7 @@ impl DiskUnit {
         for (n, block) in buf.chunks_mut(self.block_size as usize).enumerate() {
             let at = lba.saturating_add(n as u64);
             if let Err(e) = self.backing.read(self.offset(at), block) {
+                self.whole()?;
                 return Err(read_error(at, &e));
             }
         }
@@ -187,7 +202,16 @@ impl DiskUnit {
         Ok(())
     }
 
-    fn write_raw(&self, lba: u64, data: &[u8]) -> Result<(), Refusal> {
+    /// LOGICAL UNIT FAILURE for a snapshot that is lost or deleted.
+    fn whole(&self) -> Result<(), Refusal> {
+        match self.backing.over() {
+            true => Err(Refusal::sense(SenseKey::HardwareError, 0x3e, 0x01)),
+            false => Ok(()),
+        }
+    }
+
+    fn write_raw(&self, kept: &Snapshots, lba: u64, data: &[u8]) -> Result<(), Refusal> {
+        kept.before_change(self.offset(lba), data.len() as u64, &|| true);
         self.backing
             .write(self.offset(lba), data)
             .map_err(|e| write_error(lba, &e))
@@ -204,12 +228,16 @@ impl DiskUnit {
 
     fn zero_blocks(
         &self,
+        kept: &Snapshots,
         lba: u64,
         count: u64,
         free: bool,
         watch: &Watch<'_>,
     ) -> Result<(), Refusal> {
         let (at, len) = (self.offset(lba), self.offset(count));
+        if !kept.before_change(at, len, &|| !watch.stopped()) {
+            return watch.go_on();
+        }
         self.backing
             .zero(at, len, free, &|| !watch.stopped())
             .map_err(|e| write_error(lba, &e))?;
@@ -243,7 +271,10 @@ impl Device for DiskUnit {
     }
 
     fn product(&self) -> &str {
-        "VIRTUAL DISK"
+        match self.snapshot {
+            true => "DISK SNAPSHOT",
+            false => "VIRTUAL DISK",
+        }
     }
 
     fn removable(&self) -> bool {
@@ -255,7 +286,7 @@ impl Device for DiskUnit {
     }
 
     fn commands(&self) -> &[CommandInfo] {
-        commands::COMMANDS
+        commands::of(self)
     }
 
     fn execute(&self, unit: &Unit, cdb: &Cdb, request: &Request<'_>) -> Answer {
@@ -263,7 +294,10 @@ impl Device for DiskUnit {
     }
 
     fn ready(&self) -> Result<(), Sense> {
-        Ok(())
+        match self.backing.over() {
+            true => Err(Sense::new(SenseKey::HardwareError, 0x3e, 0x01)),
+            false => Ok(()),
+        }
     }
 
     fn write_protected(&self) -> bool {

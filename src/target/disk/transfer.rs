@@ -7,7 +7,6 @@ use crate::scsi::op::{
 use crate::scsi::{Sense, SenseKey};
 use crate::target::common::{Answer, Cdb, Refusal, Unit, invalid_field};
 use crate::target::lun::{Reply, Request};
-use std::sync::PoisonError;
 
 /// Bytes read at a time where nothing is handed out.
 const PIECE: usize = 1 << 20;
@@ -90,8 +89,7 @@ impl Job<'_> {
         // No more than the initiator takes.
         let mut data = vec![0; bytes.min(self.request.expected_in)];
         {
-            let order = &self.disk.order;
-            let _shared = order.read().unwrap_or_else(PoisonError::into_inner);
+            let _shared = self.disk.shared();
             self.disk.read_raw(self.place.lba, &mut data)?;
         }
         self.unit.statistics().read(self.place.count);
@@ -111,13 +109,13 @@ impl Job<'_> {
         self.unprotected()?;
         let bytes = self.bytes()?;
         let data = self.sent(bytes);
+        self.unit.statistics().writing();
         {
-            let order = &self.disk.order;
-            let _shared = order.read().unwrap_or_else(PoisonError::into_inner);
-            self.disk.write_raw(self.place.lba, data)?;
+            let shared = self.disk.shared();
+            self.disk.write_raw(&shared, self.place.lba, data)?;
         }
         let blocks = self.disk.count(data.len());
-        self.unit.statistics().wrote(blocks);
+        self.unit.statistics().came(blocks);
         self.disk.settle(self.now())?;
         Ok(Reply::good().wanting(bytes as u64))
     }
@@ -138,10 +136,10 @@ impl Job<'_> {
         }
         let bytes = self.bytes()?;
         let data = self.sent(bytes);
-        let order = &self.disk.order;
-        let _shared = order.read().unwrap_or_else(PoisonError::into_inner);
-        self.disk.write_raw(self.place.lba, data)?;
-        self.unit.statistics().wrote(self.disk.count(data.len()));
+        self.unit.statistics().writing();
+        let shared = self.disk.shared();
+        self.disk.write_raw(&shared, self.place.lba, data)?;
+        self.unit.statistics().came(self.disk.count(data.len()));
         self.disk.settle(true)?;
         match check {
             0 => self.readable(self.disk.count(data.len()))?,
@@ -153,8 +151,7 @@ impl Job<'_> {
     pub fn verify(&self) -> Answer {
         self.unprotected()?;
         let check = self.byte_check()?;
-        let order = &self.disk.order;
-        let _shared = order.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.disk.shared();
         if check == 0 {
             self.disk.range(self.place.lba, self.place.count)?;
             self.readable(self.place.count)?;

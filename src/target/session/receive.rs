@@ -393,7 +393,11 @@ impl Reading<'_> {
                 cancel: &cancel,
             },
         );
-        let disk = inquiry.data_in.first().is_some_and(|b| b & 0x1f == 0);
+        let kind = inquiry.data_in.first().map_or(0x1f, |b| b & 0x1f);
+        if kind == 0x1f {
+            return false; // a snapshot that is gone since
+        }
+        let disk = kind == 0;
         self.in_order.insert(lun, !disk);
         !disk
     }
