@@ -118,10 +118,7 @@ fn cdb(action: u8, number: u64, room: usize) -> [u8; 16] {
 }
 
 fn not_understood(unit: &Unit, what: &str) -> Error {
-    Error::damaged(format!(
-        "{what} gave a list that is shorter than it says"
-    ))
-    .of(unit.name())
+    Error::damaged(format!("{what} gave a list that is shorter than it says")).of(unit.name())
 }
 
 /// True when a unit is a disk of `ntbak target` that takes this command. Others are

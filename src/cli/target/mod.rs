@@ -178,9 +178,7 @@ pub fn run(args: &TargetArgs, console: &Console) -> Result<Exit> {
     }
     let address = server.address();
     server.shutdown()?;
-    snapshots::tell(console, units.roster(), |lun| {
-        url(address, &args.name, lun)
-    });
+    snapshots::tell(console, units.roster(), |lun| url(address, &args.name, lun));
     report(console, &units);
     Ok(Exit::Done)
 }

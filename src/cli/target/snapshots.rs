@@ -49,7 +49,10 @@ fn one(console: &Console, e: &Event, url: &str) {
         };
         console.tell("snapshot", &row);
     }
-    let text = format!("Snapshot {:016x} of LUN {} {} {sentence}", e.id, e.of, e.name);
+    let text = format!(
+        "Snapshot {:016x} of LUN {} {} {sentence}",
+        e.id, e.of, e.name
+    );
     match e.what {
         Happened::Created | Happened::Deleted => console.note_line(&text),
         Happened::Failed => console.caution("snapshot-failed", &text),

@@ -6,7 +6,9 @@ use super::device::{Device, ThirdPartyCopy};
 use super::log::Statistics;
 use super::refusal::{Answer, Refusal, invalid_field, reply};
 use super::reservation::{Port, Reservations};
-use super::{Access, Attentions, Cdb, Identity, LUNS_CHANGED, inquiry, lock, log, mode, opcodes, persistent};
+use super::{
+    Access, Attentions, Cdb, Identity, LUNS_CHANGED, inquiry, lock, log, mode, opcodes, persistent,
+};
 use crate::scsi::{SenseKey, Status, op};
 use crate::target::lun::{Nexus, Reply, Request};
 use crate::target::roster::Roster;
