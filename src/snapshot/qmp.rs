@@ -12,8 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub const KIND: &str = "qmp";
+/// How long a node may be in use after it was replaced.
+const LET_GO: Duration = Duration::from_secs(20);
 
 /// Speaks to one QEMU.
 pub struct Qmp {
@@ -283,14 +286,10 @@ fn remove(client: &mut Client, d: &Data) -> Result<()> {
             }
             client.finish(&job)?;
         }
-        client
-            .call("blockdev-del", json!({ "node-name": d.name }))
-            .or_else(gone)?;
+        del(client, d.name.as_str())?;
     }
     if named(&d.file_node()).is_some() {
-        client
-            .call("blockdev-del", json!({ "node-name": d.file_node() }))
-            .or_else(gone)?;
+        del(client, &d.file_node())?;
     }
     match std::fs::remove_file(&d.overlay) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -301,10 +300,18 @@ fn remove(client: &mut Client, d: &Data) -> Result<()> {
     }
 }
 
-/// A node that is not there any more is as good as removed.
-fn gone(e: Error) -> Result<Value> {
-    match refused(&e) && e.message().contains("find node") {
-        true => Ok(Value::Null),
-        false => Err(e),
+/// Takes a node away. One that was just replaced may be in use a moment longer, while
+/// requests of a busy guest come to their end; one that is gone is as good as removed.
+fn del(client: &mut Client, node: &str) -> Result<()> {
+    let end = Instant::now() + LET_GO;
+    loop {
+        match client.call("blockdev-del", json!({ "node-name": node })) {
+            Ok(_) => return Ok(()),
+            Err(e) if refused(&e) && e.message().contains("find node") => return Ok(()),
+            Err(e) if refused(&e) && e.message().contains("in use") && Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(e) => return Err(e),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Programs of others: run with bounds on time and output, in a process group of
 //! their own, so that an interrupt from the keyboard does not break them in the middle.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -88,10 +88,7 @@ pub fn failed(call: &Call, ended: &Ended) -> Error {
     let lines = ended.err.lines().chain(ended.out.lines());
     let said = lines.map(str::trim).rfind(|l| !l.is_empty());
     let said: String = said.unwrap_or("without a word").chars().take(300).collect();
-    Error::new(
-        crate::error::ErrorKind::Io,
-        format!("`{}` {how}: {said}", call.line()),
-    )
+    Error::new(ErrorKind::Io, format!("`{}` {how}: {said}", call.line()))
 }
 
 /// Really runs them.
@@ -124,9 +121,11 @@ impl Runner for System {
             _ => Default::default(),
         };
         if out.1 {
-            return Err(
-                Error::refused(format!("The program wrote more than {MOST_OUTPUT} bytes")).of(name),
-            );
+            return Err(Error::new(
+                ErrorKind::Io,
+                format!("The program wrote more than {MOST_OUTPUT} bytes"),
+            )
+            .of(name));
         }
         match status {
             Ok(Some(s)) => Ok(Ended {
@@ -134,10 +133,13 @@ impl Runner for System {
                 out: out.0,
                 err: err.0,
             }),
-            Ok(None) => Err(Error::refused(format!(
-                "The program did not end within {} s and was stopped",
-                call.time.as_secs()
-            ))
+            Ok(None) => Err(Error::new(
+                ErrorKind::Io,
+                format!(
+                    "The program did not end within {} s and was stopped",
+                    call.time.as_secs()
+                ),
+            )
             .of(name)),
             Err(e) => Err(Error::io("Cannot wait for the program", e).of(name)),
         }
@@ -249,7 +251,6 @@ impl Runner for Transcript {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     fn sh(script: &str, time: Duration) -> Result<Ended> {
         System.run(&Call {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Completed write requests, counted from zero.
 const WRITES: usize = 4;
+/// Sectors of 512 bytes that they wrote.
+const SECTORS: usize = 6;
 /// Requests of any kind on their way.
 const IN_FLIGHT: usize = 8;
 /// Completed discards; kernels before 4.18 have none.
@@ -18,6 +20,10 @@ const DISCARDS: usize = 11;
 pub struct BlockCount {
     dir: PathBuf,
     name: String,
+    /// The last look: requests and sectors.
+    last: (u64, u64),
+    /// Requests without data: a flush of the device's cache is counted as a write.
+    empty: u64,
 }
 
 impl BlockCount {
@@ -40,8 +46,14 @@ impl BlockCount {
             .of(name)
             .hint("write 1 to queue/iostats in the device's folder in /sys/block, or do not wait (--quiet 0)"));
         }
-        let me = Self { dir, name };
-        me.numbers()?;
+        let mut me = Self {
+            dir,
+            name,
+            last: (0, 0),
+            empty: 0,
+        };
+        let n = me.numbers()?;
+        me.last = (n[WRITES], n[SECTORS]);
         Ok(me)
     }
 
@@ -64,7 +76,14 @@ impl BlockCount {
 impl Count for BlockCount {
     fn writes(&mut self) -> Result<u64> {
         let n = self.numbers()?;
-        Ok(n[WRITES].saturating_add(n.get(DISCARDS).copied().unwrap_or(0)))
+        let (requests, sectors) = (n[WRITES], n[SECTORS]);
+        if sectors == self.last.1 {
+            self.empty += requests.saturating_sub(self.last.0);
+        }
+        self.last = (requests, sectors);
+        Ok(requests
+            .saturating_sub(self.empty)
+            .saturating_add(n.get(DISCARDS).copied().unwrap_or(0)))
     }
 
     /// `inflight` has reads and writes apart; without it reads count too.

@@ -35,7 +35,10 @@ fn sysfs() -> tempfile::TempDir {
 
 /// The seventeen numbers of a kernel of today.
 fn stat(dir: &Path, writes: u64, in_flight: u64) {
-    let line = format!("  5 1 80 3 {writes} 4 160 9 {in_flight} 20 30 2 0 16 1 7 1\n");
+    let line = format!(
+        "  5 1 80 3 {writes} 4 {} 9 {in_flight} 20 30 2 0 16 1 7 1\n",
+        writes * 8
+    );
     fs::write(dir.join("stat"), line).unwrap();
     fs::write(
         dir.join("inflight"),
@@ -54,10 +57,16 @@ fn the_kernels_count() {
     stat(&dir, 11, 3);
     assert_eq!((c.writes().unwrap(), c.in_flight().unwrap()), (13, 3));
     assert_eq!(c.name(), "the kernel's count of sda1");
+    // A flush of the device's cache is counted as a write without data.
+    let text = fs::read_to_string(dir.join("stat")).unwrap();
+    fs::write(dir.join("stat"), text.replace(" 11 4 88 ", " 14 4 88 ")).unwrap();
+    assert_eq!(c.writes().unwrap(), 13);
+    fs::write(dir.join("stat"), text.replace(" 11 4 88 ", " 15 4 96 ")).unwrap();
+    assert_eq!(c.writes().unwrap(), 14);
     // An old kernel: no discards, no file of its own for what is on its way.
-    fs::write(dir.join("stat"), "5 1 80 3 9 4 160 9 2 20 30").unwrap();
+    fs::write(dir.join("stat"), "5 1 80 3 9 4 72 9 2 20 30").unwrap();
     fs::remove_file(dir.join("inflight")).unwrap();
-    assert_eq!((c.writes().unwrap(), c.in_flight().unwrap()), (9, 2));
+    assert_eq!((c.writes().unwrap(), c.in_flight().unwrap()), (6, 2));
     fs::write(dir.join("stat"), "5 1 x").unwrap();
     assert_eq!(c.writes().unwrap_err().kind(), ErrorKind::Damaged);
     fs::remove_file(dir.join("stat")).unwrap();
