@@ -35,6 +35,13 @@ one() {
   "$ntbak" restore "$1" "$work/back.img" -q --force || return 1
   [ "$(dd if="$work/back.img" bs=4096 skip=1 count=1 2>/dev/null | fold -w1 | sort -u | wc -l)" = 1 ]
 }
+# holds WORDS... -- FUNCTION...: as try, for functions of this file
+holds() {
+  local what=()
+  while [ "$1" != -- ]; do what+=("$1"); shift; done
+  shift
+  if "$@" >/tmp/said 2>&1; then ok "${what[*]}"; else fail "${what[*]}"; sed 's/^/          /' /tmp/said | tail -15; fi
+}
 none_left() { ! { lvs --noheadings -o lv_name "$group"; dmsetup ls; losetup; ls "$work"; } 2>/dev/null | grep -q ntbak-; }
 
 disk pv 400M
@@ -56,15 +63,15 @@ for part in classic thin plain; do
   try "$part: backup by a snapshot of $way while it is written" -- \
     "$ntbak" image "$device" "$work/$part.ntbak" --raw --snapshot $way --quiet 0 $more
   quiet
-  try "$part: it is of one moment" -- one "$work/$part.ntbak"
-  try "$part: nothing is left" -- none_left
+  holds "$part: it is of one moment" -- one "$work/$part.ntbak"
+  holds "$part: nothing is left" -- none_left
   write "$device"
   # shellcheck disable=SC2086
   "$ntbak" image "$device" "$work/q.ntbak" --raw --snapshot $way --quiet 1s --quiet-timeout 3s $more >/dev/null 2>&1
   same "$part: a writer that never stops" -- 6 $?
   quiet
   try "$part: nothing was written, nothing is left" -- test ! -e "$work/q.ntbak" -a ! -e "$work/q.ntbak.partial"
-  try "$part: nothing is left" -- none_left
+  holds "$part: nothing is left" -- none_left
   # shellcheck disable=SC2086
   try "$part: a quiet period of 3 s" -- \
     "$ntbak" image "$device" "$work/$part.ntbak" --force --raw --snapshot $way $more
@@ -79,7 +86,7 @@ quiet
 same "overflow: the run fails" -- 1 $code
 try "overflow: and says why" -- grep -q "room for changes.*is full" /tmp/said
 try "overflow: the archive does not look whole" -- test ! -e "$work/o.ntbak"
-try "overflow: nothing is left" -- none_left
+holds "overflow: nothing is left" -- none_left
 # A device in use is refused by default where no snapshot can be had, else read from one.
 if mkfs.ext4 -q -F "/dev/$group/classic" && mkdir -p "$work/mnt" && mount "/dev/$group/classic" "$work/mnt"; then
   echo flushed >"$work/mnt/file"
@@ -99,5 +106,5 @@ name=$("$ntbak" snapshot list | awk '{print $1}')
 "$ntbak" image "/dev/$group/classic" "$work/n.ntbak" --raw --snapshot none >/tmp/said 2>&1
 try "killed: named at the next run" -- grep -q "snapshot delete $name" /tmp/said
 try "killed: removed by its name" -- "$ntbak" snapshot delete "$name"
-try "killed: nothing is left" -- none_left
+holds "killed: nothing is left" -- none_left
 exit $((bad > 0))

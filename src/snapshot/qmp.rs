@@ -73,8 +73,6 @@ struct Node {
     name: Option<String>,
     drv: String,
     #[serde(default)]
-    backing_file_depth: u64,
-    #[serde(default)]
     ro: bool,
     image: Image,
 }
@@ -273,8 +271,9 @@ fn steps(client: &mut Client, d: &Data) -> Result<()> {
 fn remove(client: &mut Client, d: &Data) -> Result<()> {
     let all = nodes(client)?;
     let named = |n: &str| all.iter().find(|x| x.name.as_deref() == Some(n));
-    if let Some(overlay) = named(d.name.as_str()) {
-        if overlay.backing_file_depth > 0 {
+    if named(d.name.as_str()).is_some() {
+        // QEMU has a node read-only while an overlay is on it.
+        if named(&d.node).is_none_or(|n| n.ro) {
             let job = d.job();
             let args = json!({
                 "job-id": job, "device": d.name, "base-node": d.node,
