@@ -51,7 +51,7 @@ pub struct Common {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    Image(image::ImageArgs),
+    Image(Box<image::ImageArgs>),
     Plan(plan::PlanArgs),
     Restore(restore::RestoreArgs),
     Verify(verify::VerifyArgs),

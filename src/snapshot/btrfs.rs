@@ -15,6 +15,9 @@ pub const KIND: &str = "btrfs";
 const ROOT: u64 = 256;
 const MOST: usize = 100_000;
 
+/// Which part of the file the source is.
+type Part = Option<(u64, u64)>;
+
 /// Makes and deletes snapshots of subvolumes.
 pub struct Btrfs {
     subject: Option<Subject>,
@@ -36,7 +39,7 @@ impl Btrfs {
         Self { subject, runner }
     }
 
-    fn subvolume(&self) -> Result<(PathBuf, PathBuf, Option<(u64, u64)>)> {
+    fn subvolume(&self) -> Result<(PathBuf, PathBuf, Part)> {
         let subject = wanted(self.subject.as_ref())?;
         let (file, part) = file_behind(subject, KIND)?;
         let fail = |e| Error::io("Cannot look at the source", e).of(&*subject.text);

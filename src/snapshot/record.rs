@@ -44,6 +44,9 @@ pub struct Record {
     pub data: Value,
 }
 
+/// Records, each with whether its run lives, and what could not be read.
+pub type Listed = (Vec<(Record, bool)>, Vec<Error>);
+
 /// A record with the lock of its run.
 #[derive(Debug)]
 pub struct Entry {
@@ -102,7 +105,7 @@ impl Records {
 
     /// All records, and whether the run of each still lives. What cannot be read
     /// costs itself.
-    pub fn list(&self) -> Result<(Vec<(Record, bool)>, Vec<Error>)> {
+    pub fn list(&self) -> Result<Listed> {
         let entries = match fs::read_dir(&self.dir) {
             Ok(e) => e,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
