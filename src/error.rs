@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Interrupted,
     /// A logical unit or its transport ended a command badly.
     Scsi,
+    /// Something wrote to the source until the time for waiting was over.
+    NotQuiet,
 }
 
 /// The public error of every floor.

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 4 | [`cli`], `main` | words for people, exit codes |
 //! | 3 | [`ops`], [`target`] | whole jobs, one file per verb; the server |
-//! | 2 | [`volume`], [`disk`], [`archive`], [`tape`], [`copy`] | one subject each |
+//! | 2 | [`volume`], [`disk`], [`archive`], [`tape`], [`copy`], [`snapshot`] | one subject each |
 //! | 1 | [`device`], [`scsi`] on it, [`iscsi`] on that | bytes in and out |
 //! | 0 | [`units`], [`error`], [`observe`], [`random`] | words that everyone uses |
 
@@ -22,6 +22,7 @@ pub mod observe;
 pub mod ops;
 pub mod random;
 pub mod scsi;
+pub mod snapshot;
 pub mod tape;
 pub mod target;
 pub mod units;

@@ -2,6 +2,7 @@
 //! it never prints, never exits, never asks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Something that went wrong without ending the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,19 @@ pub struct Warning {
     pub message: String,
 }
 
+/// How far a wait for a quiet period is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// How long it must be quiet.
+    pub wanted: Duration,
+    /// How long it has been quiet.
+    pub quiet: Duration,
+    /// Time until the wait is given up.
+    pub left: Duration,
+    /// Writes that were seen since the wait began.
+    pub writes: u64,
+}
+
 /// Told what happens. Every method has an empty default.
 pub trait Observer: Send + Sync {
     /// A task begins; `total` bytes (or items) if known.
@@ -20,6 +34,9 @@ pub trait Observer: Send + Sync {
     fn advance(&self, _n: u64) {}
     /// The current task ended.
     fn end(&self) {}
+    /// A wait for a quiet period goes on; told several times a second, between
+    /// [`Observer::begin`] and [`Observer::end`].
+    fn waiting(&self, _w: &Waiting) {}
     /// Something went wrong; the job goes on.
     fn warn(&self, _warning: Warning) {}
     /// A detail for whoever asked for more words.

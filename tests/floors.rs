@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 7] = [
     &["device"],
     &["scsi"],
     &["iscsi"],
-    &["volume", "disk", "archive", "tape", "copy"],
+    &["volume", "disk", "archive", "tape", "copy", "snapshot"],
     &["ops", "target"],
     &["cli"],
 ];

@@ -41,6 +41,48 @@ pub struct Head {
     pub options: Options,
     /// BLAKE3 in hex over what is kept.
     pub plan: String,
+    /// How the source was held still; none when nothing was done for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stillness: Option<Stillness>,
+}
+
+/// How a source was held still.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stillness {
+    /// How long nothing was written, in milliseconds; none when it was not waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_ms: Option<u64>,
+    /// How long that was waited for, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited_ms: Option<u64>,
+    /// Writes seen before it was quiet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<u64>,
+    /// Writes between the last look and the end of the snapshot call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_writes: Option<u64>,
+    /// Where writes were counted, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<String>,
+    /// The snapshot that was read instead of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotInfo>,
+}
+
+/// A snapshot that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotInfo {
+    /// Who made it, as on the command line.
+    pub provider: String,
+    /// Its name, `ntbak-` and 16 hexadecimal digits.
+    pub name: String,
+    /// What its provider calls it.
+    pub label: String,
+    /// When it was taken, RFC 3339, UTC.
+    pub taken: String,
+    /// NAA designator of its logical unit, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub naa: Option<String>,
 }
 
 /// What was read.
@@ -264,6 +306,7 @@ mod tests {
             source: SourceInfo::default(),
             options: Options::default(),
             plan: String::new(),
+            stillness: None,
         };
         let read = |h: &Head| Head::parse(&serde_json::to_vec(h).unwrap());
         assert_eq!(read(&head).unwrap().unknown_optional(), ["hologram"]);

@@ -13,7 +13,8 @@ mod writer;
 
 pub use decode::{ReadBack, Unpacker};
 pub use head::{
-    CHUNK_RUNS, DiskInfo, GAP, Head, Options, Region, RegionKind, SourceInfo, TableKind, UNVERIFIED,
+    CHUNK_RUNS, DiskInfo, GAP, Head, Options, Region, RegionKind, SnapshotInfo, SourceInfo,
+    Stillness, TableKind, UNVERIFIED,
 };
 pub use header::{
     BLOCK, ChunkRun, Codec, Header, Kind, MAX_DATA_BYTES, MftRun, NO_REGION, Provenance, RunKind,

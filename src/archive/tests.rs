@@ -82,6 +82,7 @@ fn sample_as(tape: bool) -> (Vec<u8>, Vec<u8>) {
         source: SourceInfo::default(),
         options: Options::default(),
         plan: String::new(),
+        stillness: None,
     };
     let mut w = Writer::create(Vec::new(), id, &head, &disk).unwrap();
     if tape {

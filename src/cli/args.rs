@@ -3,9 +3,11 @@
 use super::exit::TABLE;
 use super::progress::When;
 use super::{
-    cat, diff, extract, generate, image, info, ls, plan, probe, restore, tape, target, verify,
+    cat, diff, extract, generate, image, info, ls, plan, probe, restore, snapshot, still, tape,
+    target, verify,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
 
 /// NTFS-aware, image-level backup: image, verify, browse and restore NTFS
 /// volumes and disks
@@ -34,8 +36,9 @@ pub struct Common {
     /// Write JSON lines, one object each, described in docs/json.md
     #[arg(long, global = true)]
     pub json: bool,
-    /// No progress and no text about a job that goes well
-    #[arg(short, long, global = true)]
+    /// No progress and no text about a job that goes well; --quiet without a time is
+    /// the same
+    #[arg(short = 'q', long = "silent", global = true)]
     pub quiet: bool,
     /// More words on standard error
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -48,7 +51,7 @@ pub struct Common {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    Image(image::ImageArgs),
+    Image(Box<image::ImageArgs>),
     Plan(plan::PlanArgs),
     Restore(restore::RestoreArgs),
     Verify(verify::VerifyArgs),
@@ -60,6 +63,7 @@ pub enum Verb {
     Probe(probe::ProbeArgs),
     Target(target::TargetArgs),
     Tape(tape::TapeArgs),
+    Snapshot(snapshot::SnapshotArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
 }
@@ -75,6 +79,21 @@ impl Verb {
     }
 }
 
+/// `--quiet` without a time is `--silent`; with one it is the quiet period of `image`.
+pub fn silent(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut all: Vec<OsString> = args.collect();
+    let end = all.iter().position(|a| a == "--").unwrap_or(all.len());
+    let image = all.iter().position(|a| a == "image").unwrap_or(end);
+    for i in 1..end {
+        let time = |a: &OsString| a.to_str().is_some_and(|t| still::time(t).is_ok());
+        let period = i > image && all.get(i + 1).filter(|_| i + 1 < end).is_some_and(time);
+        if all[i] == "--quiet" && !period {
+            all[i] = "--silent".into();
+        }
+    }
+    all
+}
+
 /// The whole command, for help texts, man pages and completions.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -85,6 +104,35 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         super::command().debug_assert();
+    }
+
+    #[test]
+    fn one_word_for_two_things() {
+        let with = |line: &str| {
+            let args = line.split(' ').map(Into::into);
+            let out: Vec<_> = super::silent(args)
+                .into_iter()
+                .map(|a| a.into_string().unwrap())
+                .collect();
+            out.join(" ")
+        };
+        for (line, same) in [
+            ("ntbak image a b --quiet 3s", true),
+            ("ntbak image --quiet 0 a b", true),
+            ("ntbak image a b --quiet=500ms", true),
+            ("ntbak image a b -- --quiet", true),
+            ("ntbak image a b --quiet", false),
+            ("ntbak image --quiet a b", false),
+            ("ntbak --quiet image a b", false),
+            ("ntbak verify a --quiet", false),
+            ("ntbak image a b --quiet -- 3s", false),
+        ] {
+            let want = match same {
+                true => line.to_string(),
+                false => line.replace("--quiet", "--silent"),
+            };
+            assert_eq!(with(line), want);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::sense;
 use super::style::Style;
 use super::text::safe;
 use crate::error::{Error, Result};
-use crate::observe::{CancelFlag, Observer, Warning};
+use crate::observe::{CancelFlag, Observer, Waiting, Warning};
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -280,6 +280,17 @@ impl Observer for Console {
             (p.end(), p.is_json())
         };
         self.show(s, json);
+    }
+    fn waiting(&self, w: &Waiting) {
+        let (s, json) = {
+            let mut p = lock(&self.progress);
+            (p.waiting(w), p.is_json())
+        };
+        match s {
+            None => {}
+            Some(s) if json => self.tell("status", &s),
+            Some(s) => self.to_stderr(&s.line()),
+        }
     }
     fn warn(&self, warning: Warning) {
         self.caution(warning.code, &warning.message);

@@ -19,6 +19,8 @@ pub enum Exit {
     Mismatch = 4,
     /// Stopped by a safety rule before anything was changed.
     Refused = 5,
+    /// The source was not quiet for long enough; nothing was written.
+    NotQuiet = 6,
     /// Stopped by a signal.
     Interrupted = 130,
 }
@@ -32,7 +34,7 @@ Exit codes:
     3  done, but some data was unreadable or damaged and is not in the result
     4  a comparison or a digest differs, or a file system contradicts itself
     5  refused by a safety rule
-    6  reserved (no quiet period before the timeout)
+    6  no quiet period before the timeout; nothing was written
   130  interrupted";
 
 impl Exit {
@@ -42,6 +44,7 @@ impl Exit {
             ErrorKind::Usage => Self::Usage,
             ErrorKind::Mismatch => Self::Mismatch,
             ErrorKind::Refused | ErrorKind::Incomplete => Self::Refused,
+            ErrorKind::NotQuiet => Self::NotQuiet,
             ErrorKind::Interrupted => Self::Interrupted,
             ErrorKind::Io
             | ErrorKind::Unreadable
@@ -71,10 +74,20 @@ mod tests {
     #[test]
     fn the_table_names_every_code() {
         use Exit::*;
-        for e in [Done, Failed, Usage, Gaps, Mismatch, Refused, Interrupted] {
+        for e in [
+            Done,
+            Failed,
+            Usage,
+            Gaps,
+            Mismatch,
+            Refused,
+            NotQuiet,
+            Interrupted,
+        ] {
             let start = format!("{:>5}  ", e.code());
             assert!(TABLE.lines().any(|l| l.starts_with(&start)), "{e:?}");
         }
         assert_eq!(Exit::of(ErrorKind::Incomplete), Refused);
+        assert_eq!(Exit::of(ErrorKind::NotQuiet).code(), 6);
     }
 }

@@ -36,6 +36,9 @@ pub fn of(e: &Error) -> String {
         (ErrorKind::Incomplete, _) => "finish it with `ntbak image --resume`",
         (ErrorKind::Usage, _) => "`ntbak help` and `ntbak help VERB` tell how it is used",
         (ErrorKind::Scsi, _) => "ntbak probe tells what the unit and the way to it can do",
+        (ErrorKind::NotQuiet, _) => {
+            "stop what writes, or give other times with --quiet and --quiet-timeout"
+        }
         (ErrorKind::Interrupted, _) => "run it again",
     }
     .to_string()

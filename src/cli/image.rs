@@ -4,6 +4,7 @@ use super::console::Console;
 use super::exit::{Exit, TABLE};
 use super::facts::{Facts, PartitionRow, Shape};
 use super::image_tape::{self, TapeChoice};
+use super::still::{self, StillArgs};
 use super::tapes::TapeOptions;
 use super::text::{bytes, count, duration, percent, rate, safe};
 use super::values::{self, MoverChoice};
@@ -18,6 +19,7 @@ use crate::ops::image::{
 };
 use crate::ops::pipeline::default_threads;
 use crate::ops::place::{Places, ReadPlace};
+use crate::ops::still::{Still, hold_still};
 use crate::tape::ScsiDrive;
 use crate::units::human_bytes;
 use clap::Args;
@@ -42,6 +44,7 @@ Examples:
   ntbak image /dev/sdb backup.ntbak --verify --hash sha256
   ntbak image /dev/sdb1 - | ssh host 'cat > backup.ntbak'
   ntbak image /dev/sdb1 backup.ntbak --dry-run
+  ntbak image /dev/vg/win backup.ntbak --snapshot lvm --quiet 3s --quiet-timeout 80s
 
 {TABLE}"))]
 pub struct ImageArgs {
@@ -106,6 +109,8 @@ pub struct ImageArgs {
     opening: Opening,
     #[command(flatten)]
     tapes: TapeOptions,
+    #[command(flatten)]
+    still: StillArgs,
 }
 
 impl ImageArgs {
@@ -239,9 +244,10 @@ impl ImageArgs {
     }
 }
 
-/// Plans, tells the plan, executes it, tells what came of it.
+/// Holds the source still, makes the backup, and lets go of the source.
 pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
     args.check()?;
+    args.still.check(args.resume, args.dry_run)?;
     let mut places = args.tapes.places();
     let tape = places.is_tape(&args.dest)?;
     args.check_tape(tape)?;
@@ -250,7 +256,36 @@ pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
             .of(args.dest.display().to_string())
             .hint("an archive goes to a file, to - (standard output) or to a tape"));
     }
-    let place = places.open(&args.source, args.opening.options())?;
+    let still = match args.dry_run {
+        true => {
+            if args.still.is_asked() {
+                console.note_line("A dry run does not wait and takes no snapshot");
+            }
+            Still::without(&args.source)
+        }
+        false => {
+            // What is there of an archive is of another moment than a new snapshot.
+            let live = args.opening.live || args.resume;
+            let options = args.still.options(live, &args.tapes);
+            hold_still(&mut places, &args.source, &options, console)?
+        }
+    };
+    still::tell(&still, console);
+    let done = backup(args, &still, &mut places, tape, console);
+    args.still.end(still, console);
+    done
+}
+
+/// Plans, tells the plan, executes it, tells what came of it. All that reads the
+/// source is closed when this ends.
+fn backup(
+    args: &ImageArgs,
+    still: &Still,
+    places: &mut Places,
+    tape: bool,
+    console: &Console,
+) -> Result<Exit> {
+    let place = still.open(places, args.opening.options())?;
     let opened = &place.opened;
     for u in opened.usage.iter().filter(|u| u.writes()) {
         console.caution(
@@ -266,12 +301,11 @@ pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
         Some(s) => s.clone(),
         None => opened.source.clone(),
     };
-    let mut plan = plan(
-        source,
-        &opened.identity,
-        &args.plan_options(console),
-        console,
-    )?;
+    let mut options = args.plan_options(console);
+    options.live &= still.made().is_none();
+    let mut plan = plan(source, &opened.identity, &options, console)?;
+    plan.stillness.clone_from(&still.facts);
+    plan.pulse = still.pulse();
     let whole = !args.hash.is_empty();
     tell_plan(&plan, whole, args.dry_run, console);
     if args.dry_run {
@@ -279,7 +313,7 @@ pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     if tape {
-        return to_tape(args, &mut plan, &mut places, &place, spill, console);
+        return to_tape(args, &mut plan, places, still, &place, spill, console);
     }
     let destination = match args.to_pipe() {
         false => Destination::File(args.dest.clone()),
@@ -300,6 +334,7 @@ fn to_tape(
     args: &ImageArgs,
     plan: &mut ImagePlan,
     places: &mut Places,
+    still: &Still,
     place: &ReadPlace,
     spill: Option<Arc<SpillSource>>,
     console: &Console,
@@ -308,7 +343,7 @@ fn to_tape(
     let drive = ScsiDrive::open(places.unit(&dest)?.unit)?;
     let engine = image_tape::engine(
         places,
-        &args.source,
+        still.path(),
         plan,
         place,
         &drive,

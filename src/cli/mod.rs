@@ -8,6 +8,7 @@
 //! | `exit` | exit codes |
 //! | `signals` | what stops a run |
 //! | `view`, `tapes`, `values` | arguments that several verbs have |
+//! | `still` | options about quiet period and snapshot |
 //! | `facts`, `damage`, `check` | what is known about a volume, and what an archive has lost |
 //! | the others | one verb each |
 
@@ -34,6 +35,8 @@ mod restore;
 mod restore_tape;
 mod sense;
 mod signals;
+mod snapshot;
+mod still;
 mod style;
 mod tape;
 mod tapes;
@@ -55,7 +58,7 @@ pub use args::command;
 
 /// Reads the command line, does one job, and tells how it ended.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(args::silent(std::env::args_os())) {
         Ok(cli) => cli,
         Err(e) => return usage(&e).into(),
     };
@@ -94,6 +97,7 @@ fn run(verb: &Verb, console: &Console) -> crate::error::Result<Exit> {
         Verb::Probe(a) => probe::run(a, console),
         Verb::Target(a) => target::run(a, console),
         Verb::Tape(a) => tape::run(a, console),
+        Verb::Snapshot(a) => snapshot::run(a, console),
         Verb::Generate(a) => generate::run(a, console),
     }
 }

@@ -1,7 +1,8 @@
 //! How far a job is: a bar on a terminal, lines elsewhere, numbers for scripts.
 
 use super::style;
-use super::text::{duration, percent};
+use super::text::{count, duration, percent};
+use crate::observe::Waiting;
 use crate::units::human_bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -28,6 +29,8 @@ enum Mode {
     Json,
 }
 
+/// The task that counts down.
+const WAIT: &str = "quiet period";
 /// Time between two lines.
 const LINES: Duration = Duration::from_secs(5);
 /// Time between two status rows.
@@ -67,6 +70,49 @@ pub struct Status {
     pub seconds_left: Option<u64>,
 }
 
+/// A status row of a wait for a quiet period.
+#[derive(Clone, Debug, Serialize)]
+pub struct WaitStatus {
+    /// `quiet period`.
+    task: &'static str,
+    /// `milliseconds`.
+    unit: &'static str,
+    /// How long it has been quiet.
+    done: u64,
+    /// How long it must be.
+    total: u64,
+    /// Seconds until the wait is given up.
+    seconds_left: u64,
+    /// Writes that were seen.
+    writes: u64,
+}
+
+impl WaitStatus {
+    fn new(w: &Waiting) -> Self {
+        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            task: WAIT,
+            unit: "milliseconds",
+            done: ms(w.quiet),
+            total: ms(w.wanted),
+            seconds_left: w.left.as_secs() + u64::from(w.left.subsec_nanos() > 0),
+            writes: w.writes,
+        }
+    }
+
+    /// For people: a countdown.
+    pub fn line(&self) -> String {
+        let s = |ms: u64| ms as f64 / 1000.0;
+        format!(
+            "Waiting for a quiet period: {:.1} s to go of {:.1} s, {} so far, {} s until giving up",
+            s(self.total.saturating_sub(self.done)),
+            s(self.total),
+            count(self.writes, "write"),
+            self.seconds_left
+        )
+    }
+}
+
 impl Progress {
     /// As the options and the terminal want it.
     pub fn new(when: When, quiet: bool, json: bool) -> Self {
@@ -89,6 +135,7 @@ impl Progress {
             _ => ProgressBar::hidden(),
         };
         let now = Instant::now();
+        let name_is_wait = name == WAIT;
         let name = name.to_string();
         self.task = Some(Task {
             name,
@@ -98,7 +145,10 @@ impl Progress {
             shown: now,
             bar,
         });
-        self.status(Mode::Json)
+        match name_is_wait {
+            true => None,
+            false => self.status(Mode::Json),
+        }
     }
 
     /// More of it is done. A row comes back when it is time for one.
@@ -119,9 +169,31 @@ impl Progress {
         self.status(mode)
     }
 
+    /// A wait goes on. A row comes back when it is time for one.
+    pub fn waiting(&mut self, w: &Waiting) -> Option<WaitStatus> {
+        let (mode, task) = (self.mode, self.task.as_mut()?);
+        let status = WaitStatus::new(w);
+        // The first is shown at once: whoever waits should know why.
+        let first = task.done == 0;
+        match mode {
+            Mode::Hidden => return None,
+            Mode::Bar => {
+                task.bar.set_message(status.line());
+                return None;
+            }
+            Mode::Lines if !first && task.shown.elapsed() < LINES => return None,
+            Mode::Json if !first && task.shown.elapsed() < STATUS => return None,
+            Mode::Lines | Mode::Json => task.shown = Instant::now(),
+        }
+        task.done += 1;
+        Some(status)
+    }
+
     /// The task is over.
     pub fn end(&mut self) -> Option<Status> {
+        let wait = self.task.as_ref().is_some_and(|t| t.name == WAIT);
         let last = match self.mode {
+            _ if wait => None,
             Mode::Lines | Mode::Json => self.status(self.mode),
             _ => None,
         };
@@ -232,6 +304,11 @@ fn bar(name: &str, total: Option<u64>) -> ProgressBar {
         }
         None => format!("{{msg}} {{spinner}} {n}, {rate}, {{elapsed}}"),
     };
+    // A wait says everything itself.
+    let template = match name {
+        WAIT => "{spinner} {wide_msg}".into(),
+        _ => template,
+    };
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(5));
     let style = ProgressStyle::with_template(&template).map_or_else(
         |_| ProgressStyle::default_bar(),
@@ -261,6 +338,20 @@ mod tests {
         assert!(p.advance(1024).is_none());
         assert_eq!(p.end().unwrap().done, 1024);
         assert!(p.end().is_none());
+        // A wait has rows of its own.
+        assert!(p.begin(WAIT, None).is_none());
+        let w = Waiting {
+            wanted: Duration::from_secs(3),
+            quiet: Duration::from_millis(1200),
+            left: Duration::from_millis(60_100),
+            writes: 1,
+        };
+        let row = p.waiting(&w).unwrap();
+        assert_eq!(
+            row.line(),
+            "Waiting for a quiet period: 1.8 s to go of 3.0 s, 1 write so far, 61 s until giving up"
+        );
+        assert!(p.waiting(&w).is_none() && p.end().is_none());
         let mut p = Progress {
             mode: Mode::Hidden,
             task: None,

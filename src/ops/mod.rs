@@ -20,6 +20,7 @@ pub mod restore;
 pub mod restore_tape;
 mod rules;
 pub mod second;
+pub mod still;
 pub mod stream;
 pub mod tape;
 pub mod unit;

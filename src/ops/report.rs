@@ -1,6 +1,7 @@
 //! The Report record: what was found while a backup was made.
 
 use super::image::{ImagePlan, SkippedFile};
+use crate::archive::Stillness;
 use crate::units::ByteRange;
 use crate::volume::Finding;
 use crate::volume::health::Health;
@@ -27,6 +28,9 @@ pub struct Report {
     pub hashes: Vec<HashValue>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
+    /// How the source was held still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stillness: Option<Stillness>,
 }
 
 /// What was found in one region.
@@ -116,6 +120,7 @@ impl Report {
             unreadable,
             hashes,
             notes: plan.notes.clone(),
+            stillness: plan.stillness.clone(),
         }
     }
 }

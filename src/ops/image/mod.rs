@@ -184,6 +184,7 @@ fn copy<W: Write>(
             if observer.cancelled() {
                 return Err(Error::interrupted());
             }
+            plan.check_still(false)?;
             Ok(jobs.by_ref().find_map(|job| {
                 records += u64::from(!job.pieces.is_empty());
                 let pack = records > have;
@@ -215,6 +216,8 @@ fn copy<W: Write>(
             hex,
         })
         .collect();
+    // Before anything says that the archive is complete.
+    plan.check_still(true)?;
     let unreadable = plan.unreadable(observer);
     for u in &unreadable {
         observer.warn(warning("unreadable", u.to_string()));

@@ -5,7 +5,7 @@ use super::jobs::{Jobs, Kept};
 use super::keep::Keep;
 use crate::archive::{
     ArchiveId, DiskInfo, Head, NO_REGION, Options, Region, RegionKind, RunKind, SourceInfo,
-    TableKind,
+    Stillness, TableKind,
 };
 use crate::device::{
     BadMap, Identity, RescueOptions, RescueSource, SharedSource, SourceKind, Window,
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::observe::{CancelFlag, Observer};
 use crate::ops::files::{files_behind, skip_clusters};
 use crate::ops::report::UnreadableRange;
+use crate::ops::still::Pulse;
 use crate::units::{ByteRange, ClusterSet};
 use crate::volume::health::{Health, health};
 use crate::volume::usage::UsageReport;
@@ -123,6 +124,10 @@ pub struct ImagePlan {
     pub notes: Vec<String>,
     /// Reads it, whatever the medium does.
     pub reader: Arc<RescueSource>,
+    /// How it is held still; whoever did that sets it.
+    pub stillness: Option<Stillness>,
+    /// Looks whether the snapshot that is read is still good; set by whoever took it.
+    pub pulse: Option<Pulse>,
     gaps: Vec<ByteRange>,
 }
 
@@ -305,6 +310,8 @@ pub fn plan(
         digest: hasher.finalize().to_hex().to_string(),
         notes,
         reader,
+        stillness: None,
+        pulse: None,
         gaps,
     })
 }
@@ -388,6 +395,12 @@ impl ImagePlan {
         Jobs::new(kept, &self.gaps, u64::from(self.disk.cell_bytes), every)
     }
 
+    /// Fails when the snapshot that is read is worth nothing any more; `now`, or now
+    /// and then.
+    pub(super) fn check_still(&self, now: bool) -> Result<()> {
+        self.pulse.as_ref().map_or(Ok(()), |p| p.beat(now))
+    }
+
     /// Bytes that will be read; with `every`, all of the source.
     pub fn bytes_to_read(&self, every: bool) -> u64 {
         let kept: u64 = self.regions.iter().map(|r| r.keep.data_bytes()).sum();
@@ -457,6 +470,7 @@ impl ImagePlan {
             source: self.source.clone(),
             options: self.options.clone(),
             plan: self.digest.clone(),
+            stillness: self.stillness.clone(),
         }
     }
 

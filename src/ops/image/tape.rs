@@ -128,6 +128,8 @@ pub fn image_to_tape(
     }
     end_file(&mut writer)?;
     observer.end();
+    // Before anything says that the set is complete.
+    plan.check_still(true)?;
     let unreadable = plan.unreadable(observer);
     for u in &unreadable {
         observer.warn(warning("unreadable", u.to_string()));
@@ -315,7 +317,9 @@ fn records<W: Write>(
         options.threads * 2 + 2,
         || match observer.cancelled() {
             true => Err(Error::interrupted()),
-            false => Ok(jobs.find(|j| !j.pieces.is_empty())),
+            false => plan
+                .check_still(false)
+                .map(|()| jobs.find(|j| !j.pieces.is_empty())),
         },
         || {
             Worker::new(&plan.reader, options.level, cell, plan.disk.sector_bytes)

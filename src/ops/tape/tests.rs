@@ -33,6 +33,7 @@ fn stream(cartridge: &Cartridge, records: usize, whole: bool) -> Vec<PartMap> {
         },
         options: Options::default(),
         plan: "p".into(),
+        stillness: None,
     };
     let disk = DiskInfo {
         bytes: 4096,

@@ -1,0 +1,144 @@
+//! `snapshot`: what runs have left, and removing it.
+
+use super::console::Console;
+use super::exit::{Exit, TABLE};
+use super::still::{records, without_secret};
+use super::text::safe;
+use crate::error::{Error, Result};
+use crate::ops::place::Places;
+use crate::ops::still::{delete, delete_of_unit};
+use crate::snapshot::{Name, Record, Records};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// List and remove snapshots that `image` has kept, or that a killed run has left
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Examples:
+  ntbak snapshot list
+  ntbak snapshot delete ntbak-0123456789abcdef
+
+{TABLE}"))]
+pub struct SnapshotArgs {
+    #[command(subcommand)]
+    what: What,
+    /// Directory of the tape inventory, beside which snapshots are recorded
+    /// [default: $XDG_STATE_HOME/ntbak, or ~/.local/state/ntbak]
+    #[arg(long, value_name = "DIR", global = true)]
+    inventory: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List those that are recorded
+    #[command(after_help = format!("\
+Example:
+  ntbak snapshot list --json
+
+{TABLE}"))]
+    List,
+    /// Remove snapshots
+    #[command(after_help = format!("\
+Examples:
+  ntbak snapshot delete ntbak-0123456789abcdef
+  ntbak snapshot delete ntbak-0123456789abcdef --unit iscsi://host/target/0
+
+{TABLE}"))]
+    Delete {
+        /// Their names
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<Name>,
+        /// Of this disk of `ntbak target`, though they are not recorded here
+        #[arg(long, value_name = "UNIT")]
+        unit: Option<String>,
+    },
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    /// `in-use`, `kept`, `left` or `deleted`.
+    state: &'a str,
+    name: &'a Name,
+    provider: &'a str,
+    source: &'a str,
+    created: &'a str,
+    label: Option<&'a str>,
+    place: Option<String>,
+}
+
+fn tell(r: &Record, state: &str, console: &Console) -> Result<()> {
+    let row = Row {
+        state,
+        name: &r.name,
+        provider: &r.provider,
+        source: &r.source,
+        created: &r.created,
+        label: r.made.as_ref().map(|m| &*m.label),
+        place: r.made.as_ref().map(|m| without_secret(&m.place)),
+    };
+    if console.json() {
+        return console.row("snapshot", &row);
+    }
+    let label = row.label.unwrap_or("never finished");
+    let line = format!(
+        "{}  {state:<8}  {:<8}  {}  {}  {}\n",
+        r.name,
+        r.provider,
+        r.created,
+        safe(&r.source),
+        safe(label)
+    );
+    console.put(line.as_bytes())
+}
+
+/// Lists or removes.
+pub fn run(args: &SnapshotArgs, console: &Console) -> Result<Exit> {
+    let records = records(args.inventory.as_deref()).ok_or_else(|| {
+        Error::usage("Neither XDG_STATE_HOME nor HOME says where snapshots are recorded")
+            .hint("name a directory with --inventory")
+    })?;
+    let exit = match &args.what {
+        What::List => list(&records, console)?,
+        What::Delete { names, unit } => {
+            let mut places = Places::default();
+            for name in names {
+                let gone = match unit {
+                    Some(u) => delete_of_unit(&mut places, u, name)?,
+                    None => delete(&mut places, &records, name)?,
+                };
+                tell(&gone, "deleted", console)?;
+            }
+            Exit::Done
+        }
+    };
+    if console.json() {
+        console.row(
+            "summary",
+            &serde_json::json!({ "warnings": console.warnings() }),
+        )?;
+    }
+    Ok(exit)
+}
+
+fn list(records: &Records, console: &Console) -> Result<Exit> {
+    let (all, bad) = records.list()?;
+    for (r, alive) in &all {
+        let state = match (alive, r.kept) {
+            (true, _) => "in-use",
+            (false, true) => "kept",
+            (false, false) => "left",
+        };
+        tell(r, state, console)?;
+    }
+    for e in &bad {
+        console.caution("snapshot-record", &e.to_string());
+    }
+    if all.is_empty() && bad.is_empty() && !console.json() {
+        console.say("No snapshots are recorded\n");
+    }
+    Ok(match bad.is_empty() {
+        true => Exit::Done,
+        false => Exit::Gaps,
+    })
+}

@@ -1,0 +1,478 @@
+//! Holding a source still before it is read: the quiet period, the snapshot, and what
+//! an earlier run left (`docs/snapshot.md`).
+
+use super::place::{Places, ReadPlace};
+use super::unit::is_unit;
+use crate::archive::{SnapshotInfo, Stillness};
+use crate::device::guard::System;
+use crate::device::{OpenOptions, SharedSource, Window};
+use crate::error::{Error, ErrorKind, Result};
+use crate::observe::{Observer, warning};
+use crate::snapshot::counter::Counters;
+use crate::snapshot::quiet::{Clock, Counter, Monotonic, POLL, Patience, Quiet, wait};
+use crate::snapshot::{
+    Choice, Entry, Held, Made, Name, Provider, Record, Records, Subject, Watch, Wishes, provider,
+};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// So long nothing may be written when nobody says.
+pub const QUIET: Duration = Duration::from_secs(3);
+/// So long is waited for that.
+pub const TIMEOUT: Duration = Duration::from_secs(80);
+/// Time between two looks at a snapshot while it is read.
+const PULSE: Duration = Duration::from_secs(5);
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct StillOptions {
+    /// The way to a snapshot; when nobody says, one is taken of a source that is
+    /// mounted writable, if that can be.
+    pub choice: Option<Choice>,
+    /// How long it must be quiet; when nobody says, [`QUIET`] before a snapshot.
+    pub quiet: Option<Duration>,
+    /// How long to wait for that.
+    pub timeout: Duration,
+    /// A write between wait and snapshot repeats both.
+    pub strict: bool,
+    /// What the user says about snapshots.
+    pub wishes: Wishes,
+    /// A source that others write is read as it is.
+    pub live: bool,
+    /// Where snapshots are recorded.
+    pub records: Option<Records>,
+}
+
+/// A source that is held still.
+pub struct Still {
+    held: Option<Held>,
+    source: PathBuf,
+    /// What was done for that, for the archive.
+    pub facts: Option<Stillness>,
+}
+
+/// Looks now and then whether a snapshot is still good.
+#[derive(Clone)]
+pub struct Pulse {
+    watch: Watch,
+    last: Arc<Mutex<Instant>>,
+}
+
+impl Pulse {
+    /// Looks, when it is time or when `now` says so.
+    pub fn beat(&self, now: bool) -> Result<()> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if !now && last.elapsed() < PULSE {
+            return Ok(());
+        }
+        let done = self.watch.check();
+        *last = Instant::now();
+        done
+    }
+}
+
+/// A snapshot that can be taken, and is recorded already: nothing must be written
+/// between the end of the wait and the snapshot.
+struct Prepared {
+    provider: Box<dyn Provider>,
+    record: Record,
+    entry: Option<Entry>,
+}
+
+/// Waits for a quiet period and takes a snapshot, as is asked for.
+pub fn hold_still(
+    places: &mut Places,
+    source: &Path,
+    options: &StillOptions,
+    observer: &dyn Observer,
+) -> Result<Still> {
+    let nothing = Still::without(source);
+    let known = options.records.as_ref().map(|r| tell_stale(r, observer));
+    let known = known.unwrap_or_default();
+    let choice = match &options.choice {
+        Some(c) => c.clone(),
+        None if options.live || !in_use(source) => Choice::None,
+        None => Choice::Auto,
+    };
+    let quiet = match (options.quiet, &choice) {
+        (Some(q), _) => q,
+        (None, Choice::None) => Duration::ZERO,
+        (None, _) => QUIET,
+    };
+    if choice == Choice::None && quiet.is_zero() {
+        return Ok(nothing);
+    }
+    let subject = subject(places, source)?;
+    let patience = Patience {
+        quiet,
+        timeout: options.timeout,
+        poll: POLL.min(quiet / 4).max(Duration::from_millis(10)),
+    };
+    let mut prepared = prepare(&choice, &subject, options, &known, observer).map_err(|e| {
+        match options.choice {
+            // The rule for sources in use decides; this was the way around it.
+            None => refusal(source, &e).unwrap_or(e),
+            Some(_) => e,
+        }
+    })?;
+    let mut counter = match counters(&subject) {
+        Ok(c) => Some(c),
+        Err(e) if !quiet.is_zero() => return Err(forget(prepared, e)),
+        Err(e) => {
+            observer.note(&format!("Writes are not counted: {e}"));
+            None
+        }
+    };
+    let clock = Monotonic::default();
+    let started = clock.now();
+    let mut seen = 0;
+    loop {
+        let waited = match &mut counter {
+            Some(c) => wait_told(&patience, started, seen, &clock, c, observer),
+            None => Ok(None),
+        };
+        let waited = match waited {
+            Ok(w) => w,
+            Err(e) => return Err(forget(prepared, e)),
+        };
+        let mut facts = facts(&patience, waited.as_ref(), counter.as_ref());
+        let Some(p) = prepared else {
+            return Ok(Still {
+                facts: Some(facts),
+                ..nothing
+            });
+        };
+        let mut late = None;
+        let held = Held::take(p.provider, p.record, p.entry, &mut || {
+            if let (Some(c), Some(w)) = (&mut counter, &waited) {
+                late = Some(c.sample()?.own_since(&w.last));
+            }
+            Ok(())
+        })?;
+        facts.late_writes = late;
+        facts.snapshot = Some(SnapshotInfo {
+            provider: held.kind().into(),
+            name: held.name().to_string(),
+            label: held.made().label.clone(),
+            taken: super::now(),
+            naa: held.made().naa.clone(),
+        });
+        match late {
+            Some(n) if n > 0 && options.strict => {
+                held.end(false)?;
+                seen += waited.map_or(0, |w| w.writes) + n;
+                prepared = prepare(&choice, &subject, options, &known, observer)?;
+            }
+            _ => {
+                if let Some(n) = late.filter(|n| *n > 0) {
+                    let what = if n == 1 { "write" } else { "writes" };
+                    let text = format!(
+                        "{n} {what} came between the end of the quiet period and the end of the snapshot call"
+                    );
+                    observer.warn(warning("late-writes", text));
+                }
+                return Ok(Still {
+                    held: Some(held),
+                    facts: Some(facts),
+                    ..nothing
+                });
+            }
+        }
+    }
+}
+
+/// A file, a block device or a logical unit.
+fn subject(places: &mut Places, source: &Path) -> Result<Subject> {
+    match source.to_str().filter(|t| is_unit(t)) {
+        Some(text) => Ok(Subject::of_unit(text, places.unit(text)?.unit)),
+        None => Subject::of_path(source),
+    }
+}
+
+fn counters(subject: &Subject) -> Result<Counters> {
+    match (&subject.unit, &subject.path) {
+        (Some(u), _) => Counters::of_unit(u.clone()),
+        (None, Some(p)) => Counters::of_path(p),
+        (None, None) => Err(Error::usage("There is nothing to count writes of")),
+    }
+}
+
+/// True when a file or device is mounted writable, or its swap is in use.
+fn in_use(source: &Path) -> bool {
+    let unit = source.to_str().is_some_and(is_unit);
+    !unit && System::read().is_ok_and(|s| s.check_source(source, false).is_err())
+}
+
+/// The refusal of a source in use, with why a snapshot is no way out.
+fn refusal(source: &Path, why: &Error) -> Option<Error> {
+    let e = System::read().ok()?.check_source(source, false).err()?;
+    Some(
+        Error::refused(e.message())
+            .of(source.display().to_string())
+            .hint(format!(
+                "unmount it or remount it read-only, name a way to a snapshot with --snapshot, or accept a picture that may not be of one moment with --live ({})",
+                why.message()
+            )),
+    )
+}
+
+/// Nothing was taken, and nothing is to be remembered.
+fn forget(prepared: Option<Prepared>, e: Error) -> Error {
+    if let Some(entry) = prepared.and_then(|p| p.entry) {
+        // A record that stays is named at the next run.
+        let _ = entry.remove();
+    }
+    e
+}
+
+fn prepare(
+    choice: &Choice,
+    subject: &Subject,
+    options: &StillOptions,
+    known: &[Name],
+    observer: &dyn Observer,
+) -> Result<Option<Prepared>> {
+    if *choice == Choice::None {
+        return Ok(None);
+    }
+    let name = Name::new()?;
+    let (mut provider, data) = provider(choice, subject, &options.wishes, &name)?;
+    match provider.strays() {
+        Ok(all) => {
+            for s in all.iter().filter(|s| !known.contains(&s.name)) {
+                let text = format!(
+                    "A snapshot of an earlier run is left, and no record of it is here: {}; `{}` removes it",
+                    s.label, s.remove
+                );
+                observer.warn(warning("stale-snapshot", text));
+            }
+        }
+        Err(e) => observer.note(&format!("Old snapshots were not looked for: {e}")),
+    }
+    let record = Record {
+        schema: 1,
+        name,
+        provider: provider.kind().into(),
+        source: match &subject.unit {
+            Some(u) => u.name().to_string(),
+            None => subject.text.clone(),
+        },
+        created: super::now(),
+        kept: false,
+        made: None,
+        data,
+    };
+    let entry = match options.records.as_ref().map(|r| r.begin(&record)) {
+        Some(Ok(e)) => Some(e),
+        Some(Err(e)) => {
+            let text = format!(
+                "The snapshot is not recorded, so the next run does not know of it should this one be killed: {e}"
+            );
+            observer.warn(warning("snapshot-record", text));
+            None
+        }
+        None => None,
+    };
+    Ok(Some(Prepared {
+        provider,
+        record,
+        entry,
+    }))
+}
+
+/// Waits, and shows how far it is.
+fn wait_told(
+    patience: &Patience,
+    started: Duration,
+    before: u64,
+    clock: &dyn Clock,
+    counter: &mut Counters,
+    observer: &dyn Observer,
+) -> Result<Option<Quiet>> {
+    observer.note(&format!("Writes are counted: {}", counter.name()));
+    if !patience.quiet.is_zero() {
+        observer.begin("quiet period", None);
+    }
+    let done = wait(patience, started, before, clock, counter, &mut |w| {
+        observer.waiting(w);
+        match observer.cancelled() {
+            true => Err(Error::interrupted()),
+            false => Ok(()),
+        }
+    });
+    if !patience.quiet.is_zero() {
+        observer.end();
+    }
+    done.map(Some).map_err(|e| match e.kind() {
+        ErrorKind::NotQuiet => e.hint(format!(
+            "nothing was written; stop what writes, or give other times with --quiet and --quiet-timeout ({})",
+            counter.name()
+        )),
+        _ => e,
+    })
+}
+
+fn facts(patience: &Patience, waited: Option<&Quiet>, counter: Option<&Counters>) -> Stillness {
+    let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let waited = waited.filter(|_| !patience.quiet.is_zero());
+    Stillness {
+        quiet_ms: waited.map(|w| ms(w.quiet)),
+        waited_ms: waited.map(|w| ms(w.waited)),
+        writes: waited.map(|w| w.writes),
+        late_writes: None,
+        counter: counter.map(Counter::name),
+        snapshot: None,
+    }
+}
+
+impl Still {
+    /// Nothing was done.
+    pub fn without(source: &Path) -> Self {
+        Self {
+            held: None,
+            source: source.to_path_buf(),
+            facts: None,
+        }
+    }
+
+    /// The snapshot, if one was taken.
+    pub fn made(&self) -> Option<&Made> {
+        self.held.as_ref().map(Held::made)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> Option<&Name> {
+        self.held.as_ref().map(Held::name)
+    }
+
+    /// For whoever reads it for long.
+    pub fn pulse(&self) -> Option<Pulse> {
+        self.held.as_ref().map(|h| Pulse {
+            watch: h.watch(),
+            last: Arc::new(Mutex::new(Instant::now())),
+        })
+    }
+
+    /// The path that is read: the snapshot's, else the source's.
+    pub fn path(&self) -> &Path {
+        self.made().map_or(&self.source, |m| Path::new(&m.place))
+    }
+
+    /// Opens the snapshot, or the source where there is none. What is known of the
+    /// source stays what is known of the source.
+    pub fn open(&self, places: &mut Places, options: OpenOptions) -> Result<ReadPlace> {
+        let Some(made) = self.made() else {
+            return places.open(&self.source, options);
+        };
+        let live = OpenOptions {
+            live: true,
+            ..options
+        };
+        let original = places.open(&self.source, live)?.opened.identity;
+        let of_snapshot = OpenOptions {
+            sector_size: Some(original.sector_size),
+            ..live
+        };
+        let mut place = places.open(self.path(), of_snapshot)?;
+        let opened = &mut place.opened;
+        opened.usage.clear();
+        let (start, len) = made
+            .part
+            .unwrap_or((0, original.size.min(opened.source.len())));
+        if len < original.size {
+            return Err(Error::refused(format!(
+                "The snapshot has {len} bytes, fewer than the source's {}",
+                original.size
+            ))
+            .of(made.label.clone()));
+        }
+        if (start, original.size) != (0, opened.source.len()) {
+            let name = opened.source.name().to_string();
+            let part = Window::new(opened.source.clone(), start, original.size, name)?;
+            let part: SharedSource = Arc::new(part);
+            opened.source = part;
+        }
+        opened.identity = original;
+        Ok(place)
+    }
+
+    /// Deletes the snapshot, or lets it be. Nothing may read it any more.
+    pub fn end(self, keep: bool) -> Result<()> {
+        self.held.map_or(Ok(()), |h| h.end(keep))
+    }
+}
+
+/// Names what killed runs left, and gives the names of all that are recorded.
+fn tell_stale(records: &Records, observer: &dyn Observer) -> Vec<Name> {
+    let (all, bad) = match records.list() {
+        Ok(l) => l,
+        Err(e) => {
+            observer.warn(warning("snapshot-record", e.to_string()));
+            return Vec::new();
+        }
+    };
+    for e in bad {
+        observer.warn(warning("snapshot-record", e.to_string()));
+    }
+    for (r, alive) in &all {
+        let what = words(r);
+        match (alive, r.kept) {
+            (true, _) => {}
+            (false, true) => observer.note(&format!("{what} was kept")),
+            (false, false) => {
+                let text = format!(
+                    "{what} is left of a run that was killed; `ntbak snapshot delete {}` removes it",
+                    r.name
+                );
+                observer.warn(warning("stale-snapshot", text));
+            }
+        }
+    }
+    all.into_iter().map(|(r, _)| r.name).collect()
+}
+
+fn words(r: &Record) -> String {
+    let label = r.made.as_ref().map_or(r.name.as_str(), |m| &m.label);
+    format!(
+        "The {} snapshot {label} of {} ({})",
+        r.provider, r.source, r.created
+    )
+}
+
+/// Deletes a recorded snapshot.
+pub fn delete(places: &mut Places, records: &Records, name: &Name) -> Result<Record> {
+    let record = records.load(name)?.ok_or_else(|| {
+        Error::not_found("No snapshot of this name is recorded")
+            .of(name.to_string())
+            .hint("`ntbak snapshot list` names those that are")
+    })?;
+    let entry = records.lock(name)?.ok_or_else(|| {
+        Error::refused("The run that made this snapshot is still at work").of(name.to_string())
+    })?;
+    let mut unit = |text: &str| places.unit(text).map(|o| o.unit);
+    let mut p = crate::snapshot::provider_again(&record, &mut unit)?;
+    p.delete(&record.data)?;
+    entry.remove()?;
+    Ok(record)
+}
+
+/// Deletes a snapshot of a target's disk that is not recorded here.
+pub fn delete_of_unit(places: &mut Places, unit: &str, name: &Name) -> Result<Record> {
+    let data: Value = crate::snapshot::target_data(unit, name)?;
+    let record = Record {
+        schema: 1,
+        name: name.clone(),
+        provider: "target".into(),
+        source: places.unit(unit)?.unit.name().to_string(),
+        created: String::new(),
+        kept: false,
+        made: None,
+        data,
+    };
+    let mut open = |text: &str| places.unit(text).map(|o| o.unit);
+    let mut p = crate::snapshot::provider_again(&record, &mut open)?;
+    p.delete(&record.data)?;
+    Ok(record)
+}

@@ -1,0 +1,196 @@
+//! A program of the user's: it gets its data by environment variables and prints
+//! one JSON object (`docs/snapshot.md`). It covers whatever an array has.
+
+use super::provider::{Made, Name, Provider, Subject, cannot, load, store};
+use super::reflink::wanted;
+use super::runner::{Call, Runner, failed};
+use crate::error::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub const KIND: &str = "command";
+/// Time for one call.
+const TIME: Duration = Duration::from_secs(600);
+/// Time in which the snapshot must become readable.
+const READY: Duration = Duration::from_secs(600);
+
+/// Calls the program.
+pub struct Program {
+    program: PathBuf,
+    subject: Option<Subject>,
+    runner: Arc<dyn Runner>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Data {
+    program: PathBuf,
+    source: String,
+    name: Name,
+    /// What it said last, as it is.
+    #[serde(default)]
+    said: Value,
+}
+
+/// What it may say.
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    place: Option<String>,
+    #[serde(default)]
+    label: Option<String>,
+    #[serde(default)]
+    naa: Option<String>,
+    /// First byte and length of the source in it.
+    #[serde(default)]
+    part: Option<(u64, u64)>,
+    #[serde(default)]
+    ready: Option<bool>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+impl Program {
+    /// The program at a path.
+    pub fn new(program: PathBuf, subject: Option<Subject>, runner: Arc<dyn Runner>) -> Self {
+        Self {
+            program,
+            subject,
+            runner,
+        }
+    }
+
+    fn call(&self, action: &'static str, d: &Data) -> Result<(Value, Said)> {
+        let call = Call {
+            program: d.program.clone().into(),
+            args: Vec::new(),
+            env: vec![
+                ("NTBAK_ACTION", action.into()),
+                ("NTBAK_SOURCE", d.source.clone().into()),
+                ("NTBAK_SNAPSHOT", d.name.to_string().into()),
+                ("NTBAK_STATE", d.said.to_string().into()),
+            ],
+            time: TIME,
+        };
+        let of = |e: Error| e.of(format!("{} {action}", d.program.display()));
+        let ended = self.runner.run(&call).map_err(of)?;
+        if ended.code != Some(0) {
+            return Err(of(failed(&call, &ended)));
+        }
+        let text = match ended.out.trim() {
+            "" if action == "delete" || action == "prepare" => "{}",
+            t => t,
+        };
+        let odd = "The program did not print one JSON object";
+        let value: Value =
+            serde_json::from_str(text).map_err(|e| of(Error::damaged(odd).caused_by(e)))?;
+        if !value.is_object() {
+            return Err(of(Error::damaged(odd)));
+        }
+        let said: Said = Said::deserialize(&value).map_err(|e| {
+            of(
+                Error::damaged("A field of what the program printed is not of its kind")
+                    .caused_by(e),
+            )
+        })?;
+        match &said.error {
+            Some(e) => Err(of(Error::new(
+                ErrorKind::Io,
+                format!("The program says: {e}"),
+            ))),
+            None => Ok((value, said)),
+        }
+    }
+}
+
+/// Where the program is: as it was named, or in the directories of `PATH`.
+fn find(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return program.canonicalize().ok();
+    }
+    let all = std::env::var_os("PATH")?;
+    std::env::split_paths(&all)
+        .map(|d| d.join(program))
+        .find(|p| p.is_file())
+}
+
+impl Provider for Program {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn prepare(&mut self, name: &Name) -> Result<Value> {
+        let subject = wanted(self.subject.as_ref())?;
+        let mut d = Data {
+            program: find(&self.program).ok_or_else(|| {
+                cannot(
+                    subject,
+                    KIND,
+                    &format!("there is no program {}", self.program.display()),
+                )
+            })?,
+            source: match &subject.path {
+                Some(p) => p.display().to_string(),
+                None => subject.text.clone(),
+            },
+            name: name.clone(),
+            said: Value::Null,
+        };
+        d.said = self.call("prepare", &d)?.0;
+        store(&d)
+    }
+
+    fn create(&mut self, data: &mut Value) -> Result<()> {
+        let mut d: Data = load(data)?;
+        match self.call("create", &d) {
+            Ok((said, _)) => {
+                d.said = said;
+                *data = store(&d)?;
+                Ok(())
+            }
+            Err(e) => Err(match self.call("delete", &d) {
+                Ok(_) => e,
+                Err(left) => e.hint(format!("what was begun could not be undone: {left}")),
+            }),
+        }
+    }
+
+    fn describe(&mut self, data: &Value) -> Result<Made> {
+        let d: Data = load(data)?;
+        let end = Instant::now() + READY;
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let (_, said) = self.call("describe", &d)?;
+            match said.place {
+                Some(place) if said.ready != Some(false) => {
+                    return Ok(Made {
+                        label: said.label.unwrap_or_else(|| place.clone()),
+                        place,
+                        part: said.part,
+                        naa: said.naa,
+                    });
+                }
+                Some(_) if Instant::now() < end => {}
+                Some(_) => {
+                    let what = format!("The snapshot was not ready within {} s", READY.as_secs());
+                    return Err(Error::refused(what).of(d.program.display().to_string()));
+                }
+                None => {
+                    return Err(Error::damaged(
+                        "The program does not say where the snapshot is (place)",
+                    )
+                    .of(d.program.display().to_string()));
+                }
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    fn delete(&mut self, data: &Value) -> Result<()> {
+        let d: Data = load(data)?;
+        self.call("delete", &d).map(drop)
+    }
+}

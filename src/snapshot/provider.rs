@@ -1,0 +1,243 @@
+//! What every way to a snapshot can do, and the words that all of them use.
+
+use crate::device::guard::DevNo;
+use crate::error::{Error, Result};
+use crate::scsi::Unit;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+const PREFIX: &str = "ntbak-";
+const DIGITS: usize = 16;
+
+/// The name of a snapshot: `ntbak-` and 16 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+impl Name {
+    /// A new one.
+    pub fn new() -> Result<Self> {
+        // Zero is what others say who say nothing.
+        Ok(Self::of(u64::from_be_bytes(crate::random::bytes()?).max(1)))
+    }
+
+    /// The name with these digits.
+    pub fn of(number: u64) -> Self {
+        Self(format!("{PREFIX}{number:016x}"))
+    }
+
+    /// Its digits as a number.
+    pub fn number(&self) -> u64 {
+        let digits = self.0.strip_prefix(PREFIX).unwrap_or_default();
+        u64::from_str_radix(digits, 16).unwrap_or_default()
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let digits = text.strip_prefix(PREFIX).unwrap_or(text);
+        let good = digits.len() == DIGITS
+            && digits
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        match good {
+            true => Ok(Self(format!("{PREFIX}{digits}"))),
+            false => Err(format!(
+                "expected the name of a snapshot, {PREFIX} and {DIGITS} hexadecimal digits"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = String;
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Name> for String {
+    fn from(n: Name) -> Self {
+        n.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a snapshot is taken of.
+#[derive(Clone)]
+pub struct Subject {
+    /// As the user wrote it.
+    pub text: String,
+    /// The file or block device, free of links.
+    pub path: Option<PathBuf>,
+    /// Numbers of the block device, if it is one.
+    pub device: Option<DevNo>,
+    /// The logical unit, if it is one that was named as such.
+    pub unit: Option<Unit>,
+}
+
+impl Subject {
+    /// A file or a block device.
+    pub fn of_path(path: &Path) -> Result<Self> {
+        let text = path.display().to_string();
+        let fail = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::not_found("There is no such file or device").of(&*text)
+            }
+            _ => Error::io("Cannot look at the source", e).of(&*text),
+        };
+        let full = path.canonicalize().map_err(fail)?;
+        let meta = full.metadata().map_err(fail)?;
+        let block = meta.file_type().is_block_device();
+        let numbers = (
+            rustix::fs::major(meta.rdev()),
+            rustix::fs::minor(meta.rdev()),
+        );
+        Ok(Self {
+            text,
+            path: Some(full),
+            device: block.then_some(numbers),
+            unit: None,
+        })
+    }
+
+    /// A logical unit.
+    pub fn of_unit(text: &str, unit: Unit) -> Self {
+        Self {
+            text: text.into(),
+            path: None,
+            device: None,
+            unit: Some(unit),
+        }
+    }
+
+    /// Its path, or why this provider cannot.
+    pub fn path(&self, provider: &str) -> Result<&Path> {
+        self.path.as_deref().ok_or_else(|| {
+            cannot(
+                self,
+                provider,
+                "the source is a logical unit, not a file or a block device of this machine",
+            )
+        })
+    }
+}
+
+/// Why a provider cannot take a snapshot of this source.
+pub fn cannot(subject: &Subject, provider: &str, why: &str) -> Error {
+    Error::refused(format!("No snapshot by {provider}: {why}"))
+        .of(&*subject.text)
+        .hint("choose another way with --snapshot, or none")
+}
+
+/// Where a snapshot is read, and what it is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// A file, a block device, or a logical unit.
+    pub place: String,
+    /// The part of it that the source is: first byte and length; all of it when
+    /// not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<(u64, u64)>,
+    /// What its provider calls it: a path, `vg/lv`, `pool/volume@name`.
+    pub label: String,
+    /// NAA designator of a logical unit, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub naa: Option<String>,
+}
+
+/// A snapshot that bears our kind of name, and no record of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// Its name.
+    pub name: Name,
+    /// What its provider calls it.
+    pub label: String,
+    /// The command that removes it.
+    pub remove: String,
+}
+
+/// A way to a snapshot. What is needed to delete it is in `data`, which is kept
+/// in a file before anything is made; all names in it follow from [`Name`].
+pub trait Provider: Send {
+    /// Its name on the command line.
+    fn kind(&self) -> &'static str;
+
+    /// Looks whether it can, and changes nothing. Gives what will be needed to
+    /// delete the snapshot.
+    fn prepare(&mut self, name: &Name) -> Result<Value>;
+
+    /// Takes the snapshot. What it learns thereby goes into `data`. When it
+    /// fails, nothing is left that [`Provider::delete`] would not remove.
+    fn create(&mut self, data: &mut Value) -> Result<()>;
+
+    /// Where it is read; waits until it can be.
+    fn describe(&mut self, data: &Value) -> Result<Made>;
+
+    /// Fails when the snapshot is no longer what it was.
+    fn check(&mut self, _data: &Value) -> Result<()> {
+        Ok(())
+    }
+
+    /// Deletes it, and what is left of one that was half made. That it is gone
+    /// already is no error.
+    fn delete(&mut self, data: &Value) -> Result<()>;
+
+    /// Snapshots of the same source that bear our kind of name.
+    fn strays(&mut self) -> Result<Vec<Stray>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A provider's own data as JSON.
+pub(super) fn store<T: Serialize>(data: &T) -> Result<Value> {
+    serde_json::to_value(data)
+        .map_err(|e| Error::damaged("Cannot write what is known of a snapshot").caused_by(e))
+}
+
+/// And back.
+pub(super) fn load<T: DeserializeOwned>(data: &Value) -> Result<T> {
+    T::deserialize(data).map_err(|e| {
+        Error::damaged("What is known of a snapshot is not what its provider wrote").caused_by(e)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let n = Name::new().unwrap();
+        assert_eq!(n.as_str().len(), 22);
+        assert_eq!(n.as_str().parse(), Ok(n.clone()));
+        assert_eq!(n.as_str()[6..].parse(), Ok(n.clone()));
+        assert_eq!(Name::of(n.number()), n);
+        for bad in [
+            "",
+            "ntbak-",
+            "ntbak-0123456789abcdeF",
+            "../../etc/passwd",
+            "ntbak-0123456789abcdef0",
+        ] {
+            assert!(bad.parse::<Name>().is_err(), "{bad}");
+            assert!(serde_json::from_value::<Name>(bad.into()).is_err());
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What is remembered of a snapshot until it is deleted: a JSON file, written before
+//! anything is made, and a lock that its run holds. A record whose lock is free is that
+//! of a run that was killed, or of a snapshot that was kept.
+
+use super::provider::{Made, Name};
+use crate::error::{Error, Result};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+const MOST_BYTES: u64 = 1 << 20;
+const MOST_FILES: usize = 10_000;
+
+/// Where records are.
+#[derive(Clone, Debug)]
+pub struct Records {
+    dir: PathBuf,
+}
+
+/// What is known of a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this shape.
+    pub schema: u32,
+    /// Its name.
+    pub name: Name,
+    /// Who made it.
+    pub provider: String,
+    /// Of what.
+    pub source: String,
+    /// When it was begun, RFC 3339.
+    pub created: String,
+    /// It was to be kept.
+    #[serde(default)]
+    pub kept: bool,
+    /// Where it is read, once that is known.
+    #[serde(default)]
+    pub made: Option<Made>,
+    /// What its provider needs to delete it.
+    pub data: Value,
+}
+
+/// Records, each with whether its run lives, and what could not be read.
+pub type Listed = (Vec<(Record, bool)>, Vec<Error>);
+
+/// A record with the lock of its run.
+#[derive(Debug)]
+pub struct Entry {
+    records: Records,
+    name: Name,
+    _lock: File,
+}
+
+impl Records {
+    /// In a directory, which is made when something is recorded.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    fn file(&self, name: &Name) -> PathBuf {
+        self.dir.join(format!("{name}.json"))
+    }
+
+    fn lock_file(&self, name: &Name) -> PathBuf {
+        self.dir.join(format!("{name}.lock"))
+    }
+
+    fn failed(&self, what: &str, e: io::Error) -> Error {
+        Error::io(format!("Cannot {what} the records of snapshots"), e)
+            .of(self.dir.display().to_string())
+    }
+
+    /// Begins a record.
+    pub fn begin(&self, record: &Record) -> Result<Entry> {
+        fs::create_dir_all(&self.dir).map_err(|e| self.failed("write", e))?;
+        let entry = self.lock(&record.name)?.ok_or_else(|| {
+            Error::refused("Another run has a snapshot of this name").of(record.name.to_string())
+        })?;
+        entry.save(record)?;
+        Ok(entry)
+    }
+
+    /// Takes the lock of a record; none while its run lives.
+    pub fn lock(&self, name: &Name) -> Result<Option<Entry>> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.lock_file(name))
+            .map_err(|e| self.failed("lock", e))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Entry {
+                records: self.clone(),
+                name: name.clone(),
+                _lock: file,
+            })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(self.failed("lock", e.into())),
+        }
+    }
+
+    /// All records, and whether the run of each still lives. What cannot be read
+    /// costs itself.
+    pub fn list(&self) -> Result<Listed> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(e) => e,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
+            Err(e) => return Err(self.failed("read", e)),
+        };
+        let (mut out, mut bad) = (Vec::new(), Vec::new());
+        for entry in entries.take(MOST_FILES) {
+            let file = entry.map_err(|e| self.failed("read", e))?.file_name();
+            let name = file
+                .to_str()
+                .and_then(|f| f.strip_suffix(".json")?.parse::<Name>().ok());
+            let Some(name) = name else { continue };
+            match self.load(&name) {
+                Ok(Some(r)) => out.push((r, self.lock(&name)?.is_none())),
+                Ok(None) => {}
+                Err(e) => bad.push(e),
+            }
+        }
+        out.sort_by(|a, b| a.0.created.cmp(&b.0.created).then(a.0.name.cmp(&b.0.name)));
+        Ok((out, bad))
+    }
+
+    /// One record, if it is there.
+    pub fn load(&self, name: &Name) -> Result<Option<Record>> {
+        let path = self.file(name);
+        let mut bytes = Vec::new();
+        match File::open(&path) {
+            Ok(f) => f
+                .take(MOST_BYTES)
+                .read_to_end(&mut bytes)
+                .map_err(|e| self.failed("read", e))?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.failed("read", e)),
+        };
+        let odd = || {
+            Error::damaged("The record of a snapshot is not what it should be")
+                .of(path.display().to_string())
+                .hint("remove the file when there is no such snapshot any more")
+        };
+        let record: Record = serde_json::from_slice(&bytes).map_err(|e| odd().caused_by(e))?;
+        match record.name == *name && record.schema == 1 {
+            true => Ok(Some(record)),
+            false => Err(odd()),
+        }
+    }
+}
+
+impl Entry {
+    /// Replaces the record. After a power cut it is the old one or the new one.
+    pub fn save(&self, record: &Record) -> Result<()> {
+        let path = self.records.file(&self.name);
+        let temporary = path.with_extension("json.new");
+        let write = || {
+            // An address in it may have a secret.
+            let mut how = OpenOptions::new();
+            how.create(true).truncate(true).write(true).mode(0o600);
+            let mut file = how.open(&temporary)?;
+            serde_json::to_writer_pretty(&mut file, record)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            File::open(&self.records.dir)?.sync_all()
+        };
+        write().map_err(|e| self.records.failed("write", e))
+    }
+
+    /// Forgets the snapshot: it is gone.
+    pub fn remove(self) -> Result<()> {
+        for path in [
+            self.records.file(&self.name),
+            self.records.lock_file(&self.name),
+        ] {
+            match fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.records.failed("change", e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_lives_as_long_as_its_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path().join("snapshots"));
+        assert!(records.list().unwrap().0.is_empty());
+        let mut record = Record {
+            schema: 1,
+            name: Name::new().unwrap(),
+            provider: "reflink".into(),
+            source: "a.img".into(),
+            created: "2026-01-01T00:00:00Z".into(),
+            kept: false,
+            made: None,
+            data: serde_json::json!({ "x": 1 }),
+        };
+        let entry = records.begin(&record).unwrap();
+        assert!(records.begin(&record).is_err(), "it has an owner");
+        assert_eq!(records.list().unwrap().0, [(record.clone(), true)]);
+        record.kept = true;
+        entry.save(&record).unwrap();
+        drop(entry);
+        assert_eq!(records.list().unwrap().0, [(record.clone(), false)]);
+        records
+            .lock(&record.name)
+            .unwrap()
+            .unwrap()
+            .remove()
+            .unwrap();
+        assert!(records.list().unwrap().0.is_empty());
+        // Damaged ones cost themselves.
+        fs::write(records.file(&record.name), "{}").unwrap();
+        fs::write(records.dir.join("else.json"), "{}").unwrap();
+        let (good, bad) = records.list().unwrap();
+        assert_eq!((good.len(), bad.len()), (0, 1));
+    }
+}

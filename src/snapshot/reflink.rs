@@ -1,0 +1,195 @@
+//! Reflink: a file that shares the blocks of an image file (`FICLONE`), on XFS, Btrfs,
+//! and whatever else has it. Of a loop device the file behind it is taken.
+
+use super::provider::{Made, Name, Provider, Stray, Subject, cannot, load, store};
+use crate::device::guard::Stack;
+use crate::error::{Error, Result};
+use rustix::fs::{Mode, OFlags, ioctl_ficlone};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+pub const KIND: &str = "reflink";
+/// What follows the name in the name of the file.
+const EXTENSION: &str = "snapshot";
+/// Most entries of a directory that are looked at.
+const MOST: usize = 100_000;
+
+/// Clones files.
+pub struct Reflink {
+    subject: Option<Subject>,
+    dir: Option<PathBuf>,
+}
+
+/// What is needed to delete it.
+#[derive(Serialize, Deserialize)]
+struct Data {
+    source: PathBuf,
+    clone: PathBuf,
+    #[serde(default)]
+    part: Option<(u64, u64)>,
+}
+
+impl Reflink {
+    /// Of a source; the clone goes beside it, or into `dir`, which must be on the
+    /// same file system.
+    pub fn new(subject: Option<Subject>, dir: Option<PathBuf>) -> Self {
+        Self { subject, dir }
+    }
+
+    fn subject(&self) -> Result<&Subject> {
+        wanted(self.subject.as_ref())
+    }
+
+    fn dir(&self, source: &Path) -> PathBuf {
+        match &self.dir {
+            Some(d) => d.clone(),
+            None => source.parent().unwrap_or(Path::new("/")).to_path_buf(),
+        }
+    }
+}
+
+/// A provider that only deletes was asked to make one.
+pub(super) fn wanted(subject: Option<&Subject>) -> Result<&Subject> {
+    subject.ok_or_else(|| Error::usage("There is no source to take a snapshot of"))
+}
+
+/// The regular file that the bytes of a source lie in, and which part of it they are.
+pub(super) fn file_behind(subject: &Subject, kind: &str) -> Result<(PathBuf, Option<(u64, u64)>)> {
+    let path = subject.path(kind)?;
+    let Some(dev) = subject.device else {
+        return Ok((path.to_path_buf(), None));
+    };
+    let stack = Stack::new("/sys");
+    // A partition of a loop device lies in a part of its part.
+    let (lo, (start, end)) = match stack.parent(dev) {
+        Some(disk) => (disk, stack.window(dev)),
+        None => (dev, (0, u64::MAX)),
+    };
+    let file = stack.backing_file(lo).filter(|f| f.is_file());
+    let file = file.ok_or_else(|| {
+        cannot(
+            subject,
+            kind,
+            "the source is no file, nor a loop device on one",
+        )
+    })?;
+    let (from, to) = stack.window(lo);
+    let size = std::fs::metadata(&file)
+        .map_err(|e| Error::io("Cannot look at the file behind the device", e))?
+        .len();
+    let first = from.saturating_add(start);
+    let last = from.saturating_add(end).min(to).min(size);
+    let len = last.saturating_sub(first) / 512 * 512;
+    Ok((file, Some((first, len))))
+}
+
+impl Provider for Reflink {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn prepare(&mut self, name: &Name) -> Result<Value> {
+        let subject = self.subject()?;
+        let (source, part) = file_behind(subject, KIND)?;
+        let dir = self.dir(&source);
+        let from = open(&source)?;
+        // A file without a name shows whether the file system can.
+        let how = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let probe = rustix::fs::open(&dir, how, Mode::RUSR | Mode::WUSR)
+            .and_then(|to| ioctl_ficlone(&to, &from));
+        probe.map_err(|e| {
+            cannot(subject, KIND, "the file system has no reflinks there")
+                .caused_by(std::io::Error::from(e))
+        })?;
+        store(&Data {
+            clone: dir.join(format!("{name}.{EXTENSION}")),
+            source,
+            part,
+        })
+    }
+
+    fn create(&mut self, data: &mut Value) -> Result<()> {
+        let d: Data = load(data)?;
+        let fail =
+            |what: &str, e: std::io::Error| Error::io(what, e).of(d.clone.display().to_string());
+        let from = open(&d.source)?;
+        let to = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&d.clone)
+            .map_err(|e| fail("Cannot make the snapshot's file", e))?;
+        ioctl_ficlone(&to, &from).map_err(|e| {
+            let _ = std::fs::remove_file(&d.clone);
+            fail("Cannot clone the source", e.into())
+        })
+    }
+
+    fn describe(&mut self, data: &Value) -> Result<Made> {
+        let d: Data = load(data)?;
+        let place = d.clone.display().to_string();
+        Ok(Made {
+            label: place.clone(),
+            place,
+            part: d.part,
+            naa: None,
+        })
+    }
+
+    fn delete(&mut self, data: &Value) -> Result<()> {
+        let d: Data = load(data)?;
+        // Only what bears our kind of name, whatever the record says.
+        let file = d
+            .clone
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        if name_of(file).is_none() {
+            return Err(Error::refused("This is not the name of a snapshot's file")
+                .of(d.clone.display().to_string()));
+        }
+        match std::fs::remove_file(&d.clone) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                Err(Error::io("Cannot remove the snapshot's file", e)
+                    .of(d.clone.display().to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn strays(&mut self) -> Result<Vec<Stray>> {
+        let (source, _) = file_behind(self.subject()?, KIND)?;
+        let dir = self.dir(&source);
+        let fail = |e| Error::io("Cannot look for old snapshots", e).of(dir.display().to_string());
+        let mut out = Vec::new();
+        for entry in std::fs::read_dir(&dir).map_err(fail)?.take(MOST) {
+            let file = entry.map_err(fail)?.file_name();
+            if let Some(name) = file.to_str().and_then(name_of) {
+                let path = dir.join(&file).display().to_string();
+                out.push(Stray {
+                    name,
+                    remove: format!("rm {path:?}"),
+                    label: path,
+                });
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn name_of(file: &str) -> Option<Name> {
+    file.strip_suffix(EXTENSION)?
+        .strip_suffix('.')?
+        .parse()
+        .ok()
+        .filter(|n: &Name| file.starts_with(n.as_str()))
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path)
+        .map_err(|e| Error::io("Cannot open the source", e).of(path.display().to_string()))
+}

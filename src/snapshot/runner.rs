@@ -1,0 +1,298 @@
+//! Programs of others: run with bounds on time and output, in a process group of
+//! their own, so that an interrupt from the keyboard does not break them in the middle.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Most bytes of output that are read.
+pub const MOST_OUTPUT: u64 = 1 << 20;
+/// Time for a tool of the system.
+pub const TOOL_TIME: Duration = Duration::from_secs(120);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Program.
+    pub program: OsString,
+    /// Arguments.
+    pub args: Vec<OsString>,
+    /// Additions to the environment.
+    pub env: Vec<(&'static str, OsString)>,
+    /// Most time it may take.
+    pub time: Duration,
+}
+
+impl Call {
+    /// A tool of the system, with messages in English.
+    pub fn tool<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> Self {
+        Self {
+            program: program.into(),
+            args: args.into_iter().map(|a| a.as_ref().into()).collect(),
+            env: vec![("LC_ALL", "C".into())],
+            time: TOOL_TIME,
+        }
+    }
+
+    /// As a line for people.
+    pub fn line(&self) -> String {
+        let words = std::iter::once(&self.program).chain(&self.args);
+        let words = words.map(|w| w.to_string_lossy());
+        words
+            .map(
+                |w| match w.contains([' ', '\'', '"', '\\']) || w.is_empty() {
+                    true => format!("{w:?}"),
+                    false => w.into_owned(),
+                },
+            )
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+/// How it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// Runs programs; a test plays them.
+pub trait Runner: Send + Sync {
+    /// Runs one to its end.
+    fn run(&self, call: &Call) -> Result<Ended>;
+
+    /// Runs one that has to succeed; gives its output.
+    fn output(&self, call: &Call) -> Result<String> {
+        let ended = self.run(call)?;
+        match ended.code {
+            Some(0) => Ok(ended.out),
+            _ => Err(failed(call, &ended)),
+        }
+    }
+}
+
+/// The error that a program's failure makes.
+pub fn failed(call: &Call, ended: &Ended) -> Error {
+    let how = match ended.code {
+        Some(c) => format!("ended with status {c}"),
+        None => "was ended by a signal".into(),
+    };
+    let lines = ended.err.lines().chain(ended.out.lines());
+    let said = lines.map(str::trim).rfind(|l| !l.is_empty());
+    let said: String = said.unwrap_or("without a word").chars().take(300).collect();
+    Error::new(ErrorKind::Io, format!("`{}` {how}: {said}", call.line()))
+}
+
+/// Really runs them.
+pub struct System;
+
+impl Runner for System {
+    fn run(&self, call: &Call) -> Result<Ended> {
+        let name = call.program.to_string_lossy().into_owned();
+        let mut child = Command::new(&call.program)
+            .args(&call.args)
+            .envs(call.env.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => {
+                    Error::not_found("There is no such program").of(&*name)
+                }
+                _ => Error::io("Cannot run the program", e).of(&*name),
+            })?;
+        let out = child.stdout.take().map(reader);
+        let err = child.stderr.take().map(reader);
+        let status = wait(&mut child, call.time);
+        // The readers end with the program, unless it left others with its output.
+        let text = |r: Option<Reading>| r.map_or_else(Default::default, Reading::take);
+        let (out, err) = match &status {
+            Ok(Some(_)) => (text(out), text(err)),
+            _ => Default::default(),
+        };
+        if out.1 {
+            return Err(Error::new(
+                ErrorKind::Io,
+                format!("The program wrote more than {MOST_OUTPUT} bytes"),
+            )
+            .of(name));
+        }
+        match status {
+            Ok(Some(s)) => Ok(Ended {
+                code: s.code(),
+                out: out.0,
+                err: err.0,
+            }),
+            Ok(None) => Err(Error::new(
+                ErrorKind::Io,
+                format!(
+                    "The program did not end within {} s and was stopped",
+                    call.time.as_secs()
+                ),
+            )
+            .of(name)),
+            Err(e) => Err(Error::io("Cannot wait for the program", e).of(name)),
+        }
+    }
+}
+
+struct Reading(std::sync::mpsc::Receiver<(String, bool)>);
+
+impl Reading {
+    fn take(self) -> (String, bool) {
+        self.0
+            .recv_timeout(Duration::from_secs(5))
+            .unwrap_or_default()
+    }
+}
+
+/// Reads all of a pipe, and keeps the beginning. True when there was more.
+fn reader(mut pipe: impl Read + Send + 'static) -> Reading {
+    let (to, from) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = (&mut pipe).take(MOST_OUTPUT + 1).read_to_end(&mut bytes);
+        let more = bytes.len() as u64 > MOST_OUTPUT;
+        let _ = std::io::copy(&mut pipe, &mut std::io::sink());
+        let _ = to.send((String::from_utf8_lossy(&bytes).into_owned(), more));
+    });
+    Reading(from)
+}
+
+/// None when it took too long; it is stopped then.
+fn wait(child: &mut Child, time: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
+    let end = Instant::now() + time;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        if let Some(s) = child.try_wait()? {
+            return Ok(Some(s));
+        }
+        if Instant::now() >= end {
+            // With whatever it started.
+            if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
+            let _ = child.kill();
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// A recorded transcript, played back: calls must come in its order.
+///
+/// Its form: a line `$ COMMAND`, then the output; a line `! CODE` ends an output
+/// of a program that failed, whose text was on standard error.
+pub struct Transcript {
+    steps: std::sync::Mutex<std::collections::VecDeque<(String, Ended)>>,
+}
+
+impl Transcript {
+    /// From text. `@NAME@` in it stands for the name of the snapshot.
+    pub fn new(text: &str, name: &str) -> Self {
+        let mut steps = std::collections::VecDeque::new();
+        for block in text.split("$ ").skip(1) {
+            let block = block.replace("@NAME@", name);
+            let (line, rest) = block.split_once('\n').unwrap_or((&block, ""));
+            let ended = match rest.rsplit_once("! ") {
+                Some((err, code)) => Ended {
+                    code: code.trim().parse().ok(),
+                    out: String::new(),
+                    err: err.into(),
+                },
+                None => Ended {
+                    code: Some(0),
+                    out: rest.into(),
+                    err: String::new(),
+                },
+            };
+            steps.push_back((line.trim().into(), ended));
+        }
+        Self {
+            steps: steps.into(),
+        }
+    }
+
+    /// How many calls did not come.
+    pub fn left(&self) -> usize {
+        self.steps.lock().map_or(0, |s| s.len())
+    }
+}
+
+impl Runner for Transcript {
+    fn run(&self, call: &Call) -> Result<Ended> {
+        let next = self.steps.lock().ok().and_then(|mut s| s.pop_front());
+        match next {
+            Some((line, ended)) if line == call.line() => Ok(ended),
+            Some((line, _)) => Err(Error::usage(format!(
+                "Found the call `{}`, expected `{line}`",
+                call.line()
+            ))),
+            None => Err(Error::usage(format!(
+                "Found the call `{}`, expected none",
+                call.line()
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, time: Duration) -> Result<Ended> {
+        System.run(&Call {
+            time,
+            ..Call::tool("sh", ["-c", script])
+        })
+    }
+
+    #[test]
+    fn programs_are_run_with_bounds() {
+        let long = Duration::from_secs(20);
+        let e = sh("echo out; echo err >&2; exit 3", long).unwrap();
+        assert_eq!((e.code, &*e.out, &*e.err), (Some(3), "out\n", "err\n"));
+        let call = Call::tool("sh", ["-c", "echo a word >&2; exit 3"]);
+        let e = System.output(&call).unwrap_err();
+        assert!(
+            e.to_string().ends_with("ended with status 3: a word"),
+            "{e}"
+        );
+        let e = System
+            .run(&Call::tool("no-such-program", ["x"]))
+            .unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+        let begun = Instant::now();
+        let e = sh("sleep 600 & sleep 600", Duration::from_millis(300)).unwrap_err();
+        assert!(e.to_string().contains("did not end"), "{e}");
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        let e = sh("head -c 3000000 /dev/zero | tr '\\0' x", long).unwrap_err();
+        assert!(e.to_string().contains("more than"), "{e}");
+    }
+
+    #[test]
+    fn a_transcript_wants_its_order() {
+        let t = Transcript::new(
+            "$ lvs a\nout\n$ lvremove @NAME@\n  no such\n! 5\n",
+            "ntbak-1",
+        );
+        assert_eq!(t.output(&Call::tool("lvs", ["a"])).unwrap(), "out\n");
+        assert!(t.run(&Call::tool("lvs", ["a"])).is_err());
+        let t = Transcript::new("$ lvremove @NAME@\n  no such\n! 5\n", "ntbak-1");
+        let e = t.run(&Call::tool("lvremove", ["ntbak-1"])).unwrap();
+        assert_eq!((e.code, e.err.trim()), (Some(5), "no such"));
+        assert_eq!(t.left(), 0);
+    }
+}

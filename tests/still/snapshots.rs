@@ -1,0 +1,729 @@
+//! Snapshots with a writer that never stops, on real file systems and a real QEMU.
+
+use super::*;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+
+/// Where the writer writes: a gap of the disk, which the archive keeps whole.
+const AT: u64 = 0x1000;
+
+/// The eight bytes of an archive at `AT`, by restoring it.
+fn counted(dir: &Path, archive: &str) -> u64 {
+    let to = dir.join(format!("{archive}.img"));
+    expect(dir, 0, &["restore", archive, arg(&to), "-q", "--force"]);
+    let bytes = fs::read(&to).unwrap();
+    let sector = &bytes[AT as usize..AT as usize + 4096];
+    let n = u64::from_le_bytes(sector[..8].try_into().unwrap());
+    // One write, not halves of two.
+    assert!(
+        n == 0 || sector[8..].iter().all(|b| *b == (n as u8 | 1)),
+        "a torn write"
+    );
+    n
+}
+
+/// Everything that bears our kind of name in a directory.
+fn left(dir: &Path) -> Vec<String> {
+    let all = fs::read_dir(dir).unwrap().flatten();
+    let names = all.map(|e| e.file_name().to_string_lossy().into_owned());
+    names.filter(|n| n.starts_with("ntbak-")).collect()
+}
+
+fn recorded(dir: &Path) -> Vec<serde_json::Value> {
+    let out = expect(dir, 0, &["snapshot", "list", "--json"]);
+    of(&rows(&out.stdout), "snapshot")
+        .into_iter()
+        .cloned()
+        .collect()
+}
+
+/// A backup by snapshot while somebody writes all the time.
+fn while_written(dir: &Path, image: &Path, way: &[&str]) -> serde_json::Value {
+    let writer = Writer::on(image, AT, Duration::from_millis(1));
+    while writer.writes() < 3 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let before = writer.writes();
+    let args = [
+        &[
+            "image",
+            arg(image),
+            "a.ntbak",
+            "--quiet",
+            "0",
+            "--json",
+            "--force",
+        ][..],
+        way,
+    ]
+    .concat();
+    let out = expect(dir, 0, &args);
+    let after = writer.writes();
+    drop(writer);
+    assert!(after > before);
+    let n = counted(dir, "a.ntbak");
+    assert!((before..=after).contains(&n), "{before} {n} {after}");
+    expect(dir, 0, &["verify", "a.ntbak"]);
+    of(&rows(&out.stdout), "still")[0].clone()
+}
+
+#[test]
+fn reflink_on_xfs() {
+    let Some(mount) = Mount::of("xfs", &["-q", "-f", "-m", "reflink=1"]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let image = mount.at.join("disk.img");
+    disk(&image);
+    for way in ["reflink", "auto"] {
+        let still = while_written(dir.path(), &image, &["--snapshot", way]);
+        assert_eq!(still["snapshot"]["provider"], "reflink");
+        assert!(
+            still["snapshot"]["label"]
+                .as_str()
+                .unwrap()
+                .ends_with(".snapshot")
+        );
+        assert!(still["late_writes"].is_u64(), "{still}");
+    }
+    assert!(left(&mount.at).is_empty() && recorded(dir.path()).is_empty());
+    // It is of one moment: equal to the kept snapshot, though the image went on.
+    let writer = Writer::on(&image, AT, Duration::from_millis(1));
+    let keep = [
+        "image",
+        arg(&image),
+        "k.ntbak",
+        "--snapshot",
+        "reflink",
+        "--quiet",
+        "0",
+        "--keep-snapshot",
+    ];
+    let said = text(&expect(dir.path(), 0, &keep).stdout);
+    assert!(said.contains("Snapshot kept: "), "{said}");
+    drop(writer);
+    let kept = mount.at.join(&left(&mount.at)[0]);
+    expect(
+        dir.path(),
+        0,
+        &["verify", "k.ntbak", "--against", arg(&kept)],
+    );
+    expect(
+        dir.path(),
+        4,
+        &["verify", "k.ntbak", "--against", arg(&image)],
+    );
+    let all = recorded(dir.path());
+    assert_eq!((all.len(), &all[0]["state"]), (1, &"kept".into()));
+    expect(
+        dir.path(),
+        0,
+        &["snapshot", "delete", all[0]["name"].as_str().unwrap()],
+    );
+    assert!(left(&mount.at).is_empty() && recorded(dir.path()).is_empty());
+}
+
+/// A device that is mounted writable: refused without a way to a snapshot, read from
+/// one where there is one.
+#[test]
+fn a_mounted_loop_device_is_read_from_a_clone_of_its_file() {
+    let Some(mount) = Mount::of("xfs", &["-q", "-f", "-m", "reflink=1"]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let image = mount.at.join("ext4.img");
+    fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
+    assert!(
+        Command::new("mkfs.ext4")
+            .args(["-q", "-F"])
+            .arg(&image)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let Some(lo) = Loop::over(&image) else { return };
+    let at = d.join("inner");
+    fs::create_dir(&at).unwrap();
+    assert!(
+        Command::new("mount")
+            .args([&lo.0, &at])
+            .status()
+            .unwrap()
+            .success()
+    );
+    struct Unmount(PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg(&self.0).status();
+        }
+    }
+    let _inner = Unmount(at.clone());
+    fs::write(at.join("file"), "flushed before the snapshot").unwrap();
+    let args = [
+        "image",
+        arg(&lo.0),
+        "a.ntbak",
+        "--raw",
+        "--quiet",
+        "300ms",
+        "--json",
+    ];
+    let out = expect(d, 0, &args);
+    let still = of(&rows(&out.stdout), "still")[0].clone();
+    assert_eq!(still["snapshot"]["provider"], "reflink", "{still}");
+    let refused = [&args[..], &["--force", "--snapshot", "none"]].concat();
+    let out = expect(d, 5, &refused);
+    assert!(text(&out.stdout).contains("mounted writable"));
+    expect(d, 0, &["restore", "a.ntbak", "b.img", "-q"]);
+    let bytes = fs::read(d.join("b.img")).unwrap();
+    assert!(
+        bytes
+            .windows(27)
+            .any(|w| w == b"flushed before the snapshot")
+    );
+    let head = rows(&expect(d, 0, &["info", "a.ntbak", "--json"]).stdout);
+    let head = of(&head, "archive")[0]["head"].clone();
+    assert_eq!(head["options"]["live"], false);
+    assert_eq!(head["source"]["path"], arg(&lo.0));
+    assert!(left(&mount.at).is_empty());
+}
+
+#[test]
+fn btrfs_by_reflink_and_by_subvolume() {
+    let Some(mount) = Mount::of("btrfs", &["-q"]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let sub = mount.at.join("images");
+    let made = Command::new("btrfs")
+        .args(["subvolume", "create"])
+        .arg(&sub)
+        .output();
+    assert!(made.unwrap().status.success());
+    fs::create_dir(sub.join("deep")).unwrap();
+    let image = sub.join("deep/disk.img");
+    disk(&image);
+    for way in ["reflink", "btrfs"] {
+        let still = while_written(dir.path(), &image, &["--snapshot", way]);
+        assert_eq!(still["snapshot"]["provider"], way);
+    }
+    assert!(left(&sub).is_empty() && left(&sub.join("deep")).is_empty());
+    assert!(left(&mount.at).is_empty() && recorded(dir.path()).is_empty());
+    let before = fs::metadata(&image).unwrap().len();
+    assert!(before > 0);
+    // A file system that is not Btrfs.
+    let other = dir.path().join("x.img");
+    disk(&other);
+    let out = expect(
+        dir.path(),
+        5,
+        &["image", "x.img", "x.ntbak", "--snapshot", "btrfs"],
+    );
+    assert!(
+        text(&out.stderr).contains("No snapshot by btrfs"),
+        "{}",
+        text(&out.stderr)
+    );
+    nothing_written(&dir.path().join("x.ntbak"));
+}
+
+#[test]
+fn deleted_on_errors_and_signals_and_named_after_a_kill() {
+    let Some(mount) = Mount::of("xfs", &["-q", "-f", "-m", "reflink=1"]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let image = mount.at.join("disk.img");
+    // Bytes that do not shrink, so that the work takes its time.
+    let mut x = 1u64;
+    let noise: Vec<u8> = (0..12 << 20)
+        .flat_map(|_| {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            ((x >> 33) as u32 | 1).to_le_bytes()
+        })
+        .collect();
+    fs::write(&image, &noise).unwrap();
+    // An error: what is no NTFS is refused without --raw, after the snapshot.
+    let way = ["--snapshot", "reflink", "--quiet", "0"];
+    let out = expect(
+        d,
+        5,
+        &[&["image", arg(&image), "a.ntbak"][..], &way].concat(),
+    );
+    assert!(
+        text(&out.stderr).contains("not NTFS"),
+        "{}",
+        text(&out.stderr)
+    );
+    assert!(left(&mount.at).is_empty() && recorded(d).is_empty());
+    let slow = [
+        &[
+            "image",
+            arg(&image),
+            "a.ntbak",
+            "--raw",
+            "--level",
+            "19",
+            "--threads",
+            "1",
+        ][..],
+        &way,
+    ]
+    .concat();
+    for signal in ["INT", "TERM", "HUP", "KILL"] {
+        let mut child = ntbak(d)
+            .args(&slow)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let partial = d.join("a.ntbak.partial");
+        let begun = std::time::Instant::now();
+        while fs::metadata(&partial).map_or(0, |m| m.len()) < 1 << 20 {
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "nothing is written"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(
+            left(&mount.at).len(),
+            1,
+            "there is a snapshot while it is read"
+        );
+        assert_eq!(recorded(d)[0]["state"], "in-use");
+        let id = child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let status = child.wait().unwrap();
+        fs::remove_file(&partial).unwrap();
+        if signal != "KILL" {
+            assert_eq!(status.code(), Some(130), "{signal}");
+            assert!(
+                left(&mount.at).is_empty() && recorded(d).is_empty(),
+                "{signal}"
+            );
+        }
+    }
+    // The next run names what the killed one left, whatever it does itself.
+    let name = recorded(d)[0]["name"].as_str().unwrap().to_string();
+    assert_eq!(recorded(d)[0]["state"], "left");
+    disk(&d.join("other.img"));
+    let out = expect(d, 0, &["image", "other.img", "o.ntbak", "--json"]);
+    let rows_ = rows(&out.stdout);
+    let warned: Vec<_> = of(&rows_, "warning")
+        .into_iter()
+        .filter(|w| w["code"] == "stale-snapshot")
+        .collect();
+    assert_eq!(warned.len(), 1);
+    let message = warned[0]["message"].as_str().unwrap();
+    assert!(
+        message.contains(&format!("`ntbak snapshot delete {name}` removes it")),
+        "{message}"
+    );
+    // Without the record the name itself tells.
+    fs::rename(d.join("state"), d.join("state.away")).unwrap();
+    let raw = [
+        &[
+            "image",
+            arg(&image),
+            "b.ntbak",
+            "--raw",
+            "--level",
+            "1",
+            "--json",
+        ][..],
+        &way,
+    ]
+    .concat();
+    let rows_ = rows(&expect(d, 0, &raw).stdout);
+    let warned: Vec<_> = of(&rows_, "warning")
+        .into_iter()
+        .filter(|w| w["code"] == "stale-snapshot")
+        .collect();
+    assert!(
+        warned[0]["message"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("{name}.snapshot")),
+        "{warned:?}"
+    );
+    fs::remove_dir_all(d.join("state")).unwrap();
+    fs::rename(d.join("state.away"), d.join("state")).unwrap();
+    expect(d, 0, &["snapshot", "delete", &name]);
+    assert!(left(&mount.at).is_empty() && recorded(d).is_empty());
+    expect(d, 1, &["snapshot", "delete", &name]);
+}
+
+/// A strict wait does not take what slipped in; a writer that never stops makes it
+/// give up, with nothing left.
+#[test]
+fn strict_waits_have_one_deadline() {
+    let Some(mount) = Mount::of("xfs", &["-q", "-f", "-m", "reflink=1"]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let image = mount.at.join("disk.img");
+    disk(&image);
+    let args = [
+        "image",
+        arg(&image),
+        "a.ntbak",
+        "--snapshot",
+        "reflink",
+        "--quiet-strict",
+    ];
+    let with =
+        |quiet, timeout| [&args[..], &["--quiet", quiet, "--quiet-timeout", timeout]].concat();
+    let writer = Writer::on(&image, AT, Duration::from_millis(100));
+    expect(dir.path(), 6, &with("400ms", "1500ms"));
+    drop(writer);
+    nothing_written(&dir.path().join("a.ntbak"));
+    assert!(left(&mount.at).is_empty() && recorded(dir.path()).is_empty());
+    expect(dir.path(), 0, &with("400ms", "20s"));
+}
+
+/// A program of the user's: the protocol, and what it may do wrong.
+#[test]
+fn a_command_of_the_users() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    disk(&d.join("disk.img"));
+    let program = d.join("snap");
+    let script = |body: &str| {
+        let text = format!(
+            "#!/bin/sh\nset -e\necho \"$NTBAK_ACTION $NTBAK_SOURCE $NTBAK_SNAPSHOT $NTBAK_STATE\" >>{0}/log\ncase $NTBAK_ACTION in\n{body}\nesac\n",
+            d.display()
+        );
+        fs::write(&program, text).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let _ = fs::remove_file(d.join("log"));
+    };
+    let way = format!("command:{}", program.display());
+    let args = [
+        "image",
+        "disk.img",
+        "a.ntbak",
+        "--snapshot",
+        &way,
+        "--quiet",
+        "0",
+        "--json",
+        "--force",
+    ];
+    script(
+        "prepare) echo '{\"array\": 7}' ;;
+create) cp \"$NTBAK_SOURCE\" copy.img; echo '{\"id\": \"x\\u0041\"}' ;;
+describe) test -e asked && ready=true || ready=false; touch asked
+  echo '{\"place\": \"'$PWD'/copy.img\", \"label\": \"copy of the array\", \"naa\": \"6000\", \"ready\": '$ready'}' ;;
+delete) rm -f copy.img ;;",
+    );
+    let rows_ = rows(&expect(d, 0, &args).stdout);
+    let still = &of(&rows_, "still")[0]["snapshot"];
+    assert_eq!(
+        (&still["provider"], &still["label"], &still["naa"]),
+        (
+            &"command".into(),
+            &"copy of the array".into(),
+            &"6000".into()
+        )
+    );
+    let name = still["name"].as_str().unwrap();
+    let log = fs::read_to_string(d.join("log")).unwrap();
+    let source = d.join("disk.img");
+    let source = source.canonicalize().unwrap();
+    let want = format!(
+        "prepare {0} {1} null\ncreate {0} {1} {{\"array\":7}}\ndescribe {0} {1} {{\"id\":\"xA\"}}\ndescribe {0} {1} {{\"id\":\"xA\"}}\ndelete {0} {1} {{\"id\":\"xA\"}}\n",
+        source.display(),
+        name
+    );
+    assert_eq!(log, want);
+    assert!(!d.join("copy.img").exists() && recorded(d).is_empty());
+    expect(d, 0, &["verify", "a.ntbak", "--against", "disk.img"]);
+    fs::remove_file(d.join("a.ntbak")).unwrap();
+    for (body, code, says) in [
+        ("*) echo no >&2; exit 3 ;;", 1, "ended with status 3: no"),
+        (
+            "prepare) ;; create) echo '[1]' ;; delete) ;;",
+            1,
+            "did not print one JSON object",
+        ),
+        (
+            "prepare) ;; create) echo '{} {}' ;; delete) ;;",
+            1,
+            "did not print one JSON object",
+        ),
+        (
+            "prepare) ;; create) echo '{\"error\": \"no room\"}' ;; delete) ;;",
+            1,
+            "The program says: no room",
+        ),
+        (
+            "prepare) ;; create) echo '{}' ;; describe) echo '{}' ;; delete) ;;",
+            1,
+            "does not say where",
+        ),
+        (
+            "prepare) ;; create) echo '{}' ;; describe) echo '{\"place\": 7}' ;; delete) ;;",
+            1,
+            "not of its kind",
+        ),
+        (
+            "prepare) ;; create) head -c 3000000 /dev/zero ;; delete) ;;",
+            1,
+            "more than",
+        ),
+        // Shorter than the source: not a copy of it.
+        (
+            "prepare) ;; create) echo '{}' ;; describe) truncate -s 4096 s.img; echo '{\"place\": \"s.img\"}' ;; delete) rm s.img ;;",
+            5,
+            "fewer than the source's",
+        ),
+    ] {
+        script(body);
+        let rows_ = rows(&expect(d, code, &args).stdout);
+        let message = rows_.last().unwrap()["message"].to_string();
+        assert!(message.contains(says), "{body}: {message}");
+        nothing_written(&d.join("a.ntbak"));
+        assert!(recorded(d).is_empty(), "{body}");
+        let log = fs::read_to_string(d.join("log")).unwrap();
+        if log.contains("create") {
+            assert!(log.contains("delete"), "{log}");
+        }
+    }
+    // It cannot delete: said, and named from then on.
+    script(
+        "prepare) ;; create) cp \"$NTBAK_SOURCE\" copy.img; echo '{}' ;;
+describe) echo '{\"place\": \"copy.img\"}' ;; delete) exit 1 ;;",
+    );
+    let rows_ = rows(&expect(d, 0, &args).stdout);
+    assert!(
+        of(&rows_, "warning")
+            .iter()
+            .any(|w| w["code"] == "snapshot-left")
+    );
+    assert_eq!(recorded(d)[0]["state"], "left");
+    script("delete) rm copy.img ;;");
+    expect(
+        d,
+        0,
+        &[
+            "snapshot",
+            "delete",
+            recorded(d)[0]["name"].as_str().unwrap(),
+        ],
+    );
+    assert!(recorded(d).is_empty());
+}
+
+/// A `qemu-storage-daemon` with one raw image, exported writable.
+struct Daemon {
+    child: std::process::Child,
+    dir: PathBuf,
+}
+
+impl Daemon {
+    fn over(dir: &Path, image: &Path) -> Option<Self> {
+        let (qmp, nbd) = (dir.join("qmp"), dir.join("nbd"));
+        let child = Command::new("qemu-storage-daemon")
+            .args([
+                "--blockdev",
+                &format!("file,node-name=f0,filename={}", image.display()),
+            ])
+            .args(["--blockdev", "raw,node-name=d0,file=f0"])
+            .args([
+                "--nbd-server",
+                &format!("addr.type=unix,addr.path={}", nbd.display()),
+            ])
+            .args(["--export", "nbd,id=e0,node-name=d0,name=live,writable=on"])
+            .args([
+                "--chardev",
+                &format!("socket,id=q,path={},server=on,wait=off", qmp.display()),
+            ])
+            .args(["--monitor", "q"])
+            .spawn();
+        let Ok(child) = child else {
+            eprintln!("skipped: no qemu-storage-daemon");
+            return None;
+        };
+        let me = Self {
+            child,
+            dir: dir.into(),
+        };
+        let begun = std::time::Instant::now();
+        while !qmp.exists() || !nbd.exists() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "the daemon does not start"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(me)
+    }
+
+    /// A command to the export, as a guest's disk would write.
+    fn io(&self, command: &str) -> bool {
+        let url = format!("nbd+unix:///live?socket={}/nbd", self.dir.display());
+        Command::new("qemu-io")
+            .args(["-f", "raw", "-c", command, "-c", "flush", &url])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    }
+
+    fn nodes(&self) -> String {
+        let s = std::os::unix::net::UnixStream::connect(self.dir.join("qmp")).unwrap();
+        let mut lines = BufReader::new(s.try_clone().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        for c in [
+            "{\"execute\":\"qmp_capabilities\"}\n",
+            "{\"execute\":\"query-named-block-nodes\",\"arguments\":{\"flat\":true}}\n",
+        ] {
+            (&s).write_all(c.as_bytes()).unwrap();
+        }
+        lines.next().unwrap().unwrap();
+        lines.next().unwrap().unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn qmp_with_a_real_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let image = d.join("disk.img");
+    disk(&image);
+    let Some(daemon) = Daemon::over(d, &image) else {
+        return;
+    };
+    if !daemon.io("write -P 0x11 4096 4096") {
+        eprintln!("skipped: no qemu-io that speaks NBD");
+        return;
+    }
+    let socket = d.join("qmp");
+    let way = [
+        "--snapshot",
+        "qmp",
+        "--qmp",
+        arg(&socket),
+        "--quiet",
+        "200ms",
+    ];
+    // The guest writes all the time, from the snapshot on.
+    let stop = Arc::<AtomicBool>::default();
+    let frozen = |d: &Path| left(d).iter().any(|n| n.ends_with(".overlay"));
+    let guest = {
+        let (stop, dir, daemon_dir) = (stop.clone(), d.to_path_buf(), daemon.dir.clone());
+        std::thread::spawn(move || {
+            let url = format!("nbd+unix:///live?socket={}/nbd", daemon_dir.display());
+            let mut n = 0;
+            while !stop.load(Ordering::SeqCst) {
+                // Not before: the wait for a quiet period would not end.
+                if !["a.ntbak.partial", "a.ntbak"]
+                    .iter()
+                    .any(|n| dir.join(n).exists())
+                {
+                    std::thread::sleep(Duration::from_millis(5));
+                    continue;
+                }
+                let ok = Command::new("qemu-io")
+                    .args(["-f", "raw", "-c", "write -P 0x22 4096 4096", &url])
+                    .output()
+                    .unwrap()
+                    .status
+                    .success();
+                n += u32::from(ok);
+            }
+            n
+        })
+    };
+    let args = [
+        &["image", "disk.img", "a.ntbak", "--json", "--keep-snapshot"][..],
+        &way,
+    ]
+    .concat();
+    let rows_ = rows(&expect(d, 0, &args).stdout);
+    assert_eq!(of(&rows_, "still")[0]["snapshot"]["provider"], "qmp");
+    // Kept: the guest goes on writing, and the image stands still.
+    assert!(frozen(d));
+    let begun = std::time::Instant::now();
+    while !daemon.io("read -P 0x22 4096 4096") || !daemon.io("write -P 0x33 8192 4096") {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "the guest cannot write"
+        );
+    }
+    expect(d, 0, &["verify", "a.ntbak", "--against", "disk.img"]);
+    assert!(
+        fs::read(&image).unwrap()[4096..8192]
+            .iter()
+            .all(|b| *b == 0x11)
+    );
+    // A second one is refused while it is frozen.
+    let again = [&["image", "disk.img", "b.ntbak"][..], &way].concat();
+    let out = expect(d, 5, &again);
+    assert!(
+        text(&out.stderr).contains("overlay"),
+        "{}",
+        text(&out.stderr)
+    );
+    let name = recorded(d)[0]["name"].as_str().unwrap().to_string();
+    expect(d, 0, &["snapshot", "delete", &name]);
+    stop.store(true, Ordering::SeqCst);
+    assert!(guest.join().unwrap() > 0, "the guest wrote meanwhile");
+    // What was written meanwhile is in the image, and nothing is left.
+    assert!(left(d).is_empty() && recorded(d).is_empty());
+    assert!(!daemon.nodes().contains("ntbak-"));
+    let bytes = fs::read(&image).unwrap();
+    assert!(bytes[4096..8192].iter().all(|b| *b == 0x22));
+    assert!(bytes[8192..12288].iter().all(|b| *b == 0x33));
+    assert!(daemon.io("write -P 0x44 4096 4096"));
+    assert!(
+        fs::read(&image).unwrap()[4096..8192]
+            .iter()
+            .all(|b| *b == 0x44)
+    );
+    // And the usual way, deleted at the end.
+    let args = [&["image", "disk.img", "c.ntbak", "--verify"][..], &way].concat();
+    expect(d, 0, &args);
+    assert!(left(d).is_empty() && !daemon.nodes().contains("ntbak-"));
+    // A file that this QEMU does not use.
+    disk(&d.join("other.img"));
+    let out = expect(
+        d,
+        5,
+        &[&["image", "other.img", "d.ntbak"][..], &way].concat(),
+    );
+    assert!(
+        text(&out.stderr).contains("QEMU does not use it"),
+        "{}",
+        text(&out.stderr)
+    );
+    // One that is not there.
+    let mut none = way;
+    none[3] = "no-such-socket";
+    let out = expect(
+        d,
+        1,
+        &[&["image", "disk.img", "d.ntbak"][..], &none].concat(),
+    );
+    assert!(
+        text(&out.stderr).contains("No QEMU listens"),
+        "{}",
+        text(&out.stderr)
+    );
+}
