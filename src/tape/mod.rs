@@ -23,7 +23,7 @@ pub use scsi::{
     CartridgeTag, DrivePosition, DriveStatus, ScsiDrive, Severity, TapeAlert,
     status as drive_status,
 };
-pub use set::{SetOptions, SetWriter};
+pub use set::{Note, SetOptions, SetWriter};
 pub use source::TapeSource;
 
 #[cfg(test)]

@@ -28,6 +28,10 @@ pub struct SetOptions {
     pub time: u64,
 }
 
+/// Who is told what stands on the cartridges: when one was labelled, or a file or
+/// a cartridge has ended.
+pub type Note = Box<dyn FnMut(&[PartMap]) + Send>;
+
 /// Writes a set.
 pub struct SetWriter {
     drive: Box<dyn Drive>,
@@ -44,6 +48,7 @@ pub struct SetWriter {
     nearly_full: bool,
     /// The file that is open has begun on the medium.
     open: bool,
+    note: Option<Note>,
 }
 
 impl SetWriter {
@@ -64,6 +69,7 @@ impl SetWriter {
             object: 0,
             nearly_full: false,
             open: false,
+            note: None,
         };
         let name = match (&w.options.label, &old) {
             (Some(name), _) => name.clone(),
@@ -76,7 +82,8 @@ impl SetWriter {
 
     /// Goes on with an unfinished set at `offset`, a boundary of blocks on the
     /// cartridge in the drive, which is the last one. What stands behind it is
-    /// written over.
+    /// written over. At the end of a cartridge that is closed it is the next
+    /// one on which the set goes on.
     pub fn resume(
         mut drive: Box<dyn Drive>,
         media: Box<dyn Media>,
@@ -90,8 +97,9 @@ impl SetWriter {
         if !offset.is_multiple_of(block) || offset < part.start() || offset > part.end() {
             return Err(wrong());
         }
+        let full = part.continued && offset == part.end();
         part.files.retain(|f| f.stream_offset < offset);
-        part.closed = false;
+        (part.closed, part.continued) = (false, false);
         let mut open = false;
         let object = match part.files.last_mut() {
             None => 2,
@@ -116,9 +124,22 @@ impl SetWriter {
             pending: Vec::new(),
             offset,
             object,
-            nearly_full: false,
+            nearly_full: full,
             open,
+            note: None,
         })
+    }
+
+    /// Has somebody told what stands on the cartridges, now and later.
+    pub fn note_with(&mut self, note: Option<Note>) {
+        self.note = note;
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        if let Some(note) = &mut self.note {
+            note(&self.parts);
+        }
     }
 
     /// Stream offset of what is on the medium.
@@ -228,6 +249,7 @@ impl SetWriter {
             f.ended = true;
         }
         self.open = false;
+        self.tell();
     }
 
     fn put(&mut self, mut data: &[u8]) -> Result<()> {
@@ -333,6 +355,7 @@ impl SetWriter {
         if let Some(p) = self.parts.last_mut() {
             (p.closed, p.continued) = (true, true);
         }
+        self.tell();
         let sequence = self
             .parts
             .last()
@@ -414,6 +437,7 @@ impl SetWriter {
             continued: false,
             closed: false,
         });
+        self.tell();
         Ok(())
     }
 }
