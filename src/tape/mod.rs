@@ -18,7 +18,7 @@ pub use inventory::{Digests, Inventory, Listing, SetFacts, SetRecord};
 pub use label::{Id, LABEL_BYTES, Label, LabelKind, MAX_BLOCK, SetPart};
 pub use media::{Media, NoChange, Wanted};
 pub use memory::{Cartridge, MemoryDrive};
-pub use part::{PartMap, TapeFile, read_label, scan};
+pub use part::{PartMap, TapeFile, nothing_behind_label, read_label, scan};
 pub use scsi::{
     CartridgeTag, DrivePosition, DriveStatus, ScsiDrive, Severity, TapeAlert,
     status as drive_status,

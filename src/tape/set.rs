@@ -4,7 +4,7 @@
 use super::drive::{Drive, Room};
 use super::label::{Id, LABEL_BYTES, Label, LabelKind, SetPart};
 use super::media::{Media, Wanted};
-use super::part::{PartMap, TapeFile, read_label};
+use super::part::{PartMap, TapeFile, nothing_behind_label, read_label};
 use crate::error::{Error, Result};
 use std::io::{self, Write};
 
@@ -393,10 +393,12 @@ impl SetWriter {
             return Ok(None);
         }
         if let Ok(Some(l)) = read_label(&mut *self.drive) {
-            let free = l
-                .part
-                .is_none_or(|p| p.set == self.options.set && p.sequence == sequence);
-            return Ok((l.kind == LabelKind::Label && free).then_some(Some(l)));
+            let free = l.kind == LabelKind::Label
+                && match l.part {
+                    Some(p) => p.set == self.options.set && p.sequence == sequence,
+                    None => matches!(nothing_behind_label(&mut *self.drive), Ok(true)),
+                };
+            return Ok(free.then_some(Some(l)));
         }
         Ok(is_empty(&mut *self.drive)?.then_some(None))
     }
@@ -471,7 +473,19 @@ fn first_label(drive: &mut dyn Drive, relabel: bool) -> Result<Option<Label>> {
     };
     match label {
         Some(l) if relabel => Ok(Some(l)),
-        Some(l) if l.kind == LabelKind::Label && l.part.is_none() => Ok(Some(l)),
+        Some(l) if l.kind == LabelKind::Label && l.part.is_none() => {
+            let hint = "--label NAME writes over it; what it holds is lost then";
+            match nothing_behind_label(drive).map_err(|e| e.hint(hint))? {
+                true => Ok(Some(l)),
+                false => refuse(
+                    format!(
+                        "The cartridge {:?} has something behind its blank label that is not from this program",
+                        l.name
+                    ),
+                    hint,
+                ),
+            }
+        }
         Some(l) => {
             let what = l.part.map_or_else(String::new, |p| {
                 format!(", number {} of set {}", p.sequence, p.set)

@@ -178,6 +178,34 @@ fn one_cartridge() {
             .to_string()
             .contains("not from this program")
     );
+    // Foreign data behind a label that says that there is nothing.
+    let blank = Label {
+        kind: LabelKind::Label,
+        cartridge: Id([4; 16]),
+        part: None,
+        time: 1,
+        name: "E".into(),
+    };
+    let label = Some(Arc::from(&blank.encode().unwrap()[..]));
+    let foreign = Some(Arc::from(&b"tar"[..]));
+    for behind in [
+        vec![foreign.clone()],
+        vec![None, foreign.clone()],
+        vec![None, None],
+        vec![None, None, foreign],
+    ] {
+        let objects = [vec![label.clone()], behind].concat();
+        cartridge.set_objects(objects.clone());
+        let e = begin(options(None)).err().unwrap();
+        assert_eq!(e.kind(), ErrorKind::Refused);
+        assert!(e.to_string().contains("behind its blank label"), "{e}");
+        assert!(cartridge.objects() == objects);
+        drop(begin(options(Some("E"))).unwrap());
+    }
+    for behind in [vec![], vec![None]] {
+        cartridge.set_objects([vec![label.clone()], behind].concat());
+        drop(begin(options(None)).unwrap());
+    }
     cartridge.set_objects(Vec::new());
     assert!(
         begin(options(None))
@@ -194,11 +222,25 @@ fn several_cartridges() {
     let cartridges: Vec<Cartridge> = (0..4)
         .map(|_| Cartridge::with_capacity(24 * u64::from(T), 3 * u64::from(T)))
         .collect();
-    // One that is in use stands between the blank ones.
+    // Two that are in use stand between the blank ones.
     let mut blank: VecDeque<_> = cartridges[1..].iter().cloned().collect();
     let used = Cartridge::default();
     used.set_objects(vec![Some(Arc::from(&b"somebody's"[..]))]);
     blank.insert(1, used.clone());
+    let label = Label {
+        kind: LabelKind::Label,
+        cartridge: Id([4; 16]),
+        part: None,
+        time: 1,
+        name: "E".into(),
+    };
+    let behind = Cartridge::default();
+    behind.set_objects(vec![
+        Some(Arc::from(&label.encode().unwrap()[..])),
+        None,
+        Some(Arc::from(&b"somebody's"[..])),
+    ]);
+    blank.insert(0, behind.clone());
     let drive = Arc::new(Mutex::new(MemoryDrive::new(cartridges[0].clone())));
     let shelf = Shelf {
         blank,
@@ -214,7 +256,7 @@ fn several_cartridges() {
     write(&mut w, &data, [5, 54, 1]).unwrap();
     let (parts, _) = w.finish().unwrap();
     assert_eq!(parts.len(), 3);
-    assert_eq!(used.objects().len(), 1);
+    assert_eq!((used.objects().len(), behind.objects().len()), (1, 3));
     assert_eq!(parts[2].label.name, "SET-3");
     assert_eq!(
         parts[1].label.part.unwrap().previous,
@@ -316,10 +358,8 @@ fn a_closed_cartridge_with_none_behind_it_is_gone_on_with() {
             drive: drive.clone(),
         };
         let resume = |shelf: Shelf, all: usize| {
-            let source = TapeSource::open_unfinished(
-                Box::new(Shared(drive.clone())),
-                Box::new(shelf),
-            )?;
+            let source =
+                TapeSource::open_unfinished(Box::new(Shared(drive.clone())), Box::new(shelf))?;
             let len = source.len();
             assert_eq!(len, end + (all * T as usize) as u64);
             let (d, m, parts) = source.into_writer(len)?;
@@ -337,7 +377,8 @@ fn a_closed_cartridge_with_none_behind_it_is_gone_on_with() {
             let mut w = resume(shelf(std::slice::from_ref(&second), only), 0).unwrap();
             w.make_room(1).unwrap();
             let from = end as usize;
-            w.write_all(&data[from..from + blocks * T as usize]).unwrap();
+            w.write_all(&data[from..from + blocks * T as usize])
+                .unwrap();
             w.flush().unwrap();
             drop(w);
             drive.lock().unwrap().insert(first.clone());

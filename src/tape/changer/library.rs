@@ -4,7 +4,7 @@ use super::Changer;
 use super::elements::{Element, ElementKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scsi::Unit;
-use crate::tape::{Drive, Label, LabelKind, Media, Wanted, read_label};
+use crate::tape::{Drive, Label, LabelKind, Media, Wanted, nothing_behind_label, read_label};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Barcodes of cleaning cartridges begin so.
@@ -241,7 +241,12 @@ fn look(drive: &mut dyn Drive) -> Result<Holds> {
     }
     Ok(match read_label(drive) {
         Ok(Some(l)) if l.kind == LabelKind::Label && l.part.is_some() => Holds::Part(l),
-        Ok(Some(l)) if l.kind == LabelKind::Label => Holds::Nothing,
+        Ok(Some(l)) if l.kind == LabelKind::Label => {
+            match nothing_behind_label(drive).unwrap_or(false) {
+                true => Holds::Nothing,
+                false => Holds::Other,
+            }
+        }
         Ok(None) => match is_empty(drive)? {
             true => Holds::Nothing,
             false => Holds::Other,
