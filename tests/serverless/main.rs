@@ -11,6 +11,7 @@ mod matrix;
 mod rig;
 mod round;
 mod snapshot;
+mod wire;
 
 use std::path::PathBuf;
 
