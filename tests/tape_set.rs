@@ -222,6 +222,77 @@ fn a_set_spans_cartridges_by_the_host() {
     spans("host");
 }
 
+/// A library that has too few cartridges; later it has more.
+fn runs_out(mover: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    noise(&d.join("src.img"), 11 << 20);
+    empty(&d.join("new.img"), 11 << 20);
+    fs::create_dir(d.join("shelf")).unwrap();
+    let serve = |slots: u32| {
+        let mut args: Vec<String> = LIBRARY.iter().map(|s| s.to_string()).collect();
+        args.extend(["--profile", "tiny"].map(String::from));
+        args[7] = format!("ch=shelf,slots={slots},size=5M");
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Target::start(d, &args)
+    };
+    let image = |t: &Target, code, more: &[&str]| {
+        let front = ["image", "--raw", "--json", "--mover", mover];
+        let places = [&*t.unit(0), &t.unit(2), "--changer", &t.unit(3)];
+        ntbak(d, code, &[&front[..], more, &places].concat())
+    };
+    let known = || rows(&ntbak(d, 0, &["tape", "inventory", "--json"]), "set");
+    let t = serve(2);
+    let out = image(&t, 1, &["--label", "S1", "--block", "32K"]);
+    let error = &rows(&out, "error")[0];
+    let words = "The library has no cartridge that can be a blank cartridge, to be number 3";
+    assert!(error["message"].as_str().unwrap().starts_with(words));
+    assert!(error["hint"].as_str().unwrap().contains("--resume"));
+    let sets = known();
+    assert_eq!(sets.len(), 1);
+    assert_eq!(sets[0]["complete"], false, "{:?}", sets[0]);
+    // Still none: nothing that is there gets lost, and it stays unfinished.
+    let out = image(&t, 1, &["--resume"]);
+    let error = &rows(&out, "error")[0]["message"];
+    assert!(error.as_str().unwrap().starts_with(words), "{error}");
+    t.end();
+    // The drive is empty, and nobody says which set it is.
+    let t = serve(3);
+    let out = image(&t, 0, &["--resume"]);
+    let done = summary(&out);
+    assert_eq!(done["cartridges"].as_array().unwrap().len(), 3);
+    assert_eq!(done["mover"], mover);
+    assert!(done["resumed_bytes"].as_u64().unwrap() > 5 << 20);
+    let sets = known();
+    assert_eq!((sets.len(), &sets[0]["complete"]), (1, &true.into()));
+    assert_eq!(sets[0]["set"], done["id"]);
+    for inventory in ["state/ntbak", "elsewhere"] {
+        empty(&d.join("new.img"), 11 << 20);
+        let front = [
+            "restore",
+            "--yes",
+            "--mover",
+            mover,
+            "--inventory",
+            inventory,
+        ];
+        let places = [&*t.unit(2), &t.unit(1), "--changer", &t.unit(3)];
+        ntbak(d, 0, &[&front[..], &places].concat());
+        assert!(fs::read(d.join("src.img")).unwrap() == fs::read(d.join("new.img")).unwrap());
+    }
+    t.end();
+}
+
+#[test]
+fn a_set_that_ran_out_of_cartridges_is_gone_on_with_by_the_copy_manager() {
+    runs_out("copy-manager");
+}
+
+#[test]
+fn a_set_that_ran_out_of_cartridges_is_gone_on_with_by_the_host() {
+    runs_out("host");
+}
+
 #[test]
 fn a_wrong_cartridge_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -362,7 +362,7 @@ fn loading_and_removal() {
     assert_eq!(ended(&b.by(&other, "1e0000000100", &[])), "good");
     b.units.nexus_lost(&other);
     b.units.nexus_began(&other);
-    assert_eq!(ended(&b.by(&other, "000000000000", &[])), "6/29/00");
+    assert_eq!(ended(&b.by(&other, "000000000000", &[])), "6/29/07");
     assert_eq!(b.end("1b0000000000"), "good");
     for cdb in [
         "000000000000",

@@ -7,11 +7,12 @@ use crate::archive::ArchiveId;
 use crate::device::SpillSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iscsi::Traffic;
+use crate::observe::Silent;
 use crate::ops::engine::{Engine, Way};
 use crate::ops::image::{ImageOptions, ImagePlan, Mover, TapeSummary, TapeTarget, image_to_tape};
 use crate::ops::place::{Places, ReadPlace};
 use crate::ops::recall::facts;
-use crate::tape::{Drive, Id, ScsiDrive, Wanted};
+use crate::tape::{Drive, Id, Note, ScsiDrive, Wanted};
 use crate::units::human_bytes;
 use serde::Serialize;
 use std::fmt::Write;
@@ -127,7 +128,7 @@ pub fn run(
     let facts = facts(&plan.head(ArchiveId([0; 16])));
     if options.resume {
         // A blank cartridge holds nothing to go on with.
-        places.bring(&mut drive, &mut *media)?;
+        places.bring_unfinished(&mut drive, &mut *media, &facts.plan)?;
     } else if drive.info().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
         let first = Wanted::Blank {
             set: Id([0; 16]),
@@ -135,6 +136,11 @@ pub fn run(
         };
         media.change(&mut drive, &first, 0)?;
     }
+    let note: Note = {
+        // What cannot be remembered is told at the end.
+        let (recall, facts) = (places.recall().clone(), facts.clone());
+        Box::new(move |parts| recall.record(parts, Some(&facts), false, &Silent))
+    };
     let target = TapeTarget {
         media,
         drive: Box::new(drive),
@@ -142,6 +148,7 @@ pub fn run(
         label: choice.label.clone(),
         block_bytes: choice.block_bytes,
         spill,
+        note: Some(note),
     };
     let summary = image_to_tape(plan, target, options, console)?;
     let recall = places.recall();

@@ -89,6 +89,34 @@ impl Places {
         }
     }
 
+    /// Has the set in the drive that is to be gone on with: the one that was
+    /// asked for; else what is there; else the only one that is remembered as
+    /// unfinished, of the plan with this digest.
+    pub fn bring_unfinished(
+        &self,
+        drive: &mut dyn Drive,
+        media: &mut dyn Media,
+        plan: &str,
+    ) -> Result<()> {
+        let there = |d: &mut dyn Drive| matches!(read_label(d), Ok(Some(l)) if l.part.is_some());
+        if self.set.is_some() || there(drive) {
+            return self.bring(drive, media);
+        }
+        let sets = self.recall.unfinished(plan);
+        match sets.as_slice() {
+            [] => Ok(()),
+            [only] => bring(drive, media, *only, &self.recall.parts()),
+            many => {
+                let list: Vec<String> = many.iter().map(Id::to_string).collect();
+                Err(
+                    Error::usage("Several backups of this source are unfinished")
+                        .of(drive.name())
+                        .hint(format!("--set says which: {}", list.join(", "))),
+                )
+            }
+        }
+    }
+
     /// What went over all iSCSI sessions.
     pub fn traffic(&self) -> Traffic {
         self.opener.traffic()
@@ -117,9 +145,9 @@ impl Places {
         if is_tape(&unit.unit)? {
             let mut drive = ScsiDrive::open(unit.unit.clone())?;
             let mut media = self.media(&unit.unit)?;
-            let known = self.recall.parts();
+            let known = self.recall.settled();
             if let Some(set) = self.set {
-                bring(&mut drive, &mut *media, set, &known)?;
+                bring(&mut drive, &mut *media, set, &self.recall.parts())?;
             }
             let tape = TapeSource::open(Box::new(drive), media, known)?;
             let tape = Arc::new(tape);

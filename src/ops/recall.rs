@@ -5,7 +5,7 @@ use super::verify::lookup;
 use crate::archive::{Archive, Head, ReadBack};
 use crate::error::{Error, Result};
 use crate::observe::{Observer, warning};
-use crate::tape::{Digests, Id, Inventory, PartMap, SetFacts};
+use crate::tape::{Digests, Id, Inventory, PartMap, SetFacts, SetRecord};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,13 +42,38 @@ impl Recall {
 
     /// All cartridges that are known.
     pub fn parts(&self) -> Vec<PartMap> {
+        let sets = self.sets().into_iter();
+        sets.flat_map(|s| s.parts.into_values()).collect()
+    }
+
+    /// The cartridges that nobody writes on any more: the last one of an
+    /// unfinished set may hold more by now.
+    pub fn settled(&self) -> Vec<PartMap> {
+        let last_of = |s: &SetRecord| match s.complete {
+            Some(false) => s.parts.last_key_value().map(|(n, _)| *n),
+            _ => None,
+        };
+        let settled = |s: SetRecord| {
+            let last = last_of(&s);
+            let parts = s.parts.into_iter();
+            parts.filter_map(move |(n, p)| (Some(n) != last).then_some(p))
+        };
+        self.sets().into_iter().flat_map(settled).collect()
+    }
+
+    /// The unfinished sets that were begun with this plan, by its digest.
+    pub fn unfinished(&self, plan: &str) -> Vec<Id> {
+        self.sets()
+            .into_iter()
+            .filter(|s| s.complete == Some(false))
+            .filter(|s| s.facts.as_ref().is_some_and(|f| f.plan == plan))
+            .map(|s| s.set)
+            .collect()
+    }
+
+    fn sets(&self) -> Vec<SetRecord> {
         let all = self.inventory.as_ref().and_then(|i| i.list().ok());
-        all.map_or_else(Vec::new, |l| {
-            l.sets
-                .into_iter()
-                .flat_map(|s| s.parts.into_values())
-                .collect()
-        })
+        all.map_or_else(Vec::new, |l| l.sets)
     }
 
     /// Names of the cartridges that are labelled and hold no set.
@@ -76,7 +101,7 @@ impl Recall {
     }
 
     /// Remembers the cartridges of a set, in their order. `complete`: the end of
-    /// the set is on the last one.
+    /// the set is on the last one; else the set is not finished.
     pub fn record(
         &self,
         parts: &[PartMap],
@@ -85,8 +110,9 @@ impl Recall {
         observer: &dyn Observer,
     ) {
         let done = self.known().and_then(|i| {
-            for p in parts {
-                i.record(p, facts, (!p.continued).then_some(complete))?;
+            for (n, p) in (1..).zip(parts) {
+                let last = n == parts.len();
+                i.record(p, facts, (last || !p.continued).then_some(complete))?;
             }
             Ok(())
         });

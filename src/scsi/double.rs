@@ -1,7 +1,7 @@
 //! A scripted logical unit for tests: says what it was told to say, and notes
 //! what it was asked.
 
-use super::{Command, Completion, Data, Sense, Status, Transport};
+use super::{Command, Completion, Data, OutcomeUnknown, Sense, Status, Transport};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -175,7 +175,8 @@ impl Transport for Double {
             return Err(Error::new(ErrorKind::Usage, text).of(&*self.name));
         };
         if reply.broken {
-            return Err(Error::new(ErrorKind::Io, "The connection broke").of(&*self.name));
+            let e = Error::new(ErrorKind::Io, "The connection broke").of(&*self.name);
+            return Err(e.caused_by(OutcomeUnknown("it was cut".into())));
         }
         let transferred = match command.data {
             Data::None => 0,

@@ -39,5 +39,5 @@ pub use third_party::{
     CopyState, CopyStatus, FailedSegment, GeneralLimits, OperatingParameters, ParameterLimits,
     ThirdPartyCopy,
 };
-pub use transport::{Command, Completion, Data, Status, Transport};
+pub use transport::{Command, Completion, Data, OutcomeUnknown, Status, Transport};
 pub use unit::{Changes, Unit};

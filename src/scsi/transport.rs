@@ -106,6 +106,26 @@ pub struct Completion {
     pub transferred: usize,
 }
 
+/// Stands behind the error of a command that was sent and whose end never came:
+/// whether it was executed is not known. Holds what became of the connection.
+#[derive(Debug)]
+pub struct OutcomeUnknown(pub String);
+
+impl OutcomeUnknown {
+    /// True when this is the cause of an error.
+    pub fn is_behind(e: &crate::error::Error) -> bool {
+        std::error::Error::source(e).is_some_and(|s| s.is::<Self>())
+    }
+}
+
+impl std::fmt::Display for OutcomeUnknown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OutcomeUnknown {}
+
 /// A way to one logical unit. Commands may be sent from several threads at
 /// once; a transport that can, keeps them outstanding together.
 pub trait Transport: Send + Sync {

@@ -27,8 +27,10 @@ const PAUSE_MOST: Duration = Duration::from_secs(1);
 pub struct Changes {
     /// 28h: the medium may be another one.
     pub medium: u64,
-    /// 29h: switched on or reset.
+    /// 29h: switched on or reset, or a nexus lost.
     pub resets: u64,
+    /// Those of them with which a cache may have been lost: 29h/00h to 04h.
+    pub restarts: u64,
     /// 2Ah/03h to 05h: reservations or registrations are gone.
     pub reservations: u64,
     /// All others.
@@ -39,6 +41,7 @@ pub struct Changes {
 struct Seen {
     medium: AtomicU64,
     resets: AtomicU64,
+    restarts: AtomicU64,
     reservations: AtomicU64,
     others: AtomicU64,
     data_in: AtomicU64,
@@ -112,6 +115,7 @@ impl Unit {
         Changes {
             medium: get(&self.seen.medium),
             resets: get(&self.seen.resets),
+            restarts: get(&self.seen.restarts),
             reservations: get(&self.seen.reservations),
             others: get(&self.seen.others),
         }
@@ -170,6 +174,9 @@ impl Unit {
             _ => (&self.seen.others, false),
         };
         count.fetch_add(1, Ordering::Relaxed);
+        if matches!((s.asc, s.ascq), (0x29, 0..=0x04)) {
+            self.seen.restarts.fetch_add(1, Ordering::Relaxed);
+        }
         matters
     }
 

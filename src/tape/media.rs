@@ -23,6 +23,25 @@ pub enum Wanted {
         /// Its name, where that is known.
         name: Option<String>,
     },
+    /// The next one of a set that is not finished; it may never have been begun.
+    Next {
+        /// The set.
+        set: Id,
+        /// Its number.
+        sequence: u32,
+    },
+}
+
+impl Wanted {
+    /// What to do when it is not there.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Wanted::Blank { set: Id(id), .. } if *id != [0; 16] => {
+                "put it in and run the command with --resume, at a terminal or with a changer"
+            }
+            _ => "put it in and run the command again, or name a changer",
+        }
+    }
 }
 
 impl std::fmt::Display for Wanted {
@@ -43,6 +62,11 @@ impl std::fmt::Display for Wanted {
                     _ => Ok(()),
                 }
             }
+            Wanted::Next { set, sequence } => write!(
+                f,
+                "cartridge {sequence} of set {set}, or cartridge {} again if there is none yet,",
+                sequence.saturating_sub(1)
+            ),
         }
     }
 }
@@ -52,6 +76,11 @@ pub trait Media: Send {
     /// Puts a cartridge that may be the wanted one into the drive. It is asked
     /// again, with a greater `attempt`, when it was the wrong one.
     fn change(&mut self, drive: &mut dyn Drive, wanted: &Wanted, attempt: u32) -> Result<()>;
+
+    /// False when it is in vain to ask.
+    fn can_change(&self) -> bool {
+        true
+    }
 }
 
 /// Nobody: what is in the drive has to do.
@@ -61,6 +90,10 @@ impl Media for NoChange {
     fn change(&mut self, drive: &mut dyn Drive, wanted: &Wanted, _: u32) -> Result<()> {
         Err(Error::not_found(format!("The drive needs {wanted}"))
             .of(drive.name())
-            .hint("put it in and run the command again, or name a changer"))
+            .hint(wanted.advice()))
+    }
+
+    fn can_change(&self) -> bool {
+        false
     }
 }

@@ -18,12 +18,12 @@ pub use inventory::{Digests, Inventory, Listing, SetFacts, SetRecord, state_dir}
 pub use label::{Id, LABEL_BYTES, Label, LabelKind, MAX_BLOCK, SetPart};
 pub use media::{Media, NoChange, Wanted};
 pub use memory::{Cartridge, MemoryDrive};
-pub use part::{PartMap, TapeFile, read_label, scan};
+pub use part::{PartMap, TapeFile, nothing_behind_label, read_label, scan};
 pub use scsi::{
     CartridgeTag, DrivePosition, DriveStatus, ScsiDrive, Severity, TapeAlert,
     status as drive_status,
 };
-pub use set::{SetOptions, SetWriter};
+pub use set::{Note, SetOptions, SetWriter};
 pub use source::TapeSource;
 
 #[cfg(test)]

@@ -88,6 +88,22 @@ pub fn read_label(drive: &mut dyn Drive) -> Result<Option<Label>> {
     }
 }
 
+/// True when at most a filemark stands behind the first block of the cartridge:
+/// a blank label does not vouch for what somebody wrote behind it.
+pub fn nothing_behind_label(drive: &mut dyn Drive) -> Result<bool> {
+    drive.rewind()?;
+    let mut block = vec![0; LABEL_BYTES];
+    drive.read(&mut block)?;
+    for may_be_mark in [true, false] {
+        match drive.read(&mut block)? {
+            Read::EndOfData => return Ok(true),
+            Read::Filemark if may_be_mark => {}
+            _ => break,
+        }
+    }
+    Ok(false)
+}
+
 /// Finds out what the cartridge in the drive holds of a set.
 pub fn scan(drive: &mut dyn Drive) -> Result<PartMap> {
     let label = read_label(drive)?

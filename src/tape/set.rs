@@ -4,7 +4,7 @@
 use super::drive::{Drive, Room};
 use super::label::{Id, LABEL_BYTES, Label, LabelKind, SetPart};
 use super::media::{Media, Wanted};
-use super::part::{PartMap, TapeFile, read_label};
+use super::part::{PartMap, TapeFile, nothing_behind_label, read_label};
 use crate::error::{Error, Result};
 use std::io::{self, Write};
 
@@ -28,6 +28,10 @@ pub struct SetOptions {
     pub time: u64,
 }
 
+/// Who is told what stands on the cartridges: when one was labelled, or a file or
+/// a cartridge has ended.
+pub type Note = Box<dyn FnMut(&[PartMap]) + Send>;
+
 /// Writes a set.
 pub struct SetWriter {
     drive: Box<dyn Drive>,
@@ -44,6 +48,7 @@ pub struct SetWriter {
     nearly_full: bool,
     /// The file that is open has begun on the medium.
     open: bool,
+    note: Option<Note>,
 }
 
 impl SetWriter {
@@ -64,6 +69,7 @@ impl SetWriter {
             object: 0,
             nearly_full: false,
             open: false,
+            note: None,
         };
         let name = match (&w.options.label, &old) {
             (Some(name), _) => name.clone(),
@@ -76,7 +82,8 @@ impl SetWriter {
 
     /// Goes on with an unfinished set at `offset`, a boundary of blocks on the
     /// cartridge in the drive, which is the last one. What stands behind it is
-    /// written over.
+    /// written over. At the end of a cartridge that is closed it is the next
+    /// one on which the set goes on.
     pub fn resume(
         mut drive: Box<dyn Drive>,
         media: Box<dyn Media>,
@@ -90,8 +97,9 @@ impl SetWriter {
         if !offset.is_multiple_of(block) || offset < part.start() || offset > part.end() {
             return Err(wrong());
         }
+        let full = part.continued && offset == part.end();
         part.files.retain(|f| f.stream_offset < offset);
-        part.closed = false;
+        (part.closed, part.continued) = (false, false);
         let mut open = false;
         let object = match part.files.last_mut() {
             None => 2,
@@ -116,9 +124,22 @@ impl SetWriter {
             pending: Vec::new(),
             offset,
             object,
-            nearly_full: false,
+            nearly_full: full,
             open,
+            note: None,
         })
+    }
+
+    /// Has somebody told what stands on the cartridges, now and later.
+    pub fn note_with(&mut self, note: Option<Note>) {
+        self.note = note;
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        if let Some(note) = &mut self.note {
+            note(&self.parts);
+        }
     }
 
     /// Stream offset of what is on the medium.
@@ -228,6 +249,7 @@ impl SetWriter {
             f.ended = true;
         }
         self.open = false;
+        self.tell();
     }
 
     fn put(&mut self, mut data: &[u8]) -> Result<()> {
@@ -333,6 +355,7 @@ impl SetWriter {
         if let Some(p) = self.parts.last_mut() {
             (p.closed, p.continued) = (true, true);
         }
+        self.tell();
         let sequence = self
             .parts
             .last()
@@ -370,10 +393,12 @@ impl SetWriter {
             return Ok(None);
         }
         if let Ok(Some(l)) = read_label(&mut *self.drive) {
-            let free = l
-                .part
-                .is_none_or(|p| p.set == self.options.set && p.sequence == sequence);
-            return Ok((l.kind == LabelKind::Label && free).then_some(Some(l)));
+            let free = l.kind == LabelKind::Label
+                && match l.part {
+                    Some(p) => p.set == self.options.set && p.sequence == sequence,
+                    None => matches!(nothing_behind_label(&mut *self.drive), Ok(true)),
+                };
+            return Ok(free.then_some(Some(l)));
         }
         Ok(is_empty(&mut *self.drive)?.then_some(None))
     }
@@ -414,6 +439,7 @@ impl SetWriter {
             continued: false,
             closed: false,
         });
+        self.tell();
         Ok(())
     }
 }
@@ -447,7 +473,19 @@ fn first_label(drive: &mut dyn Drive, relabel: bool) -> Result<Option<Label>> {
     };
     match label {
         Some(l) if relabel => Ok(Some(l)),
-        Some(l) if l.kind == LabelKind::Label && l.part.is_none() => Ok(Some(l)),
+        Some(l) if l.kind == LabelKind::Label && l.part.is_none() => {
+            let hint = "--label NAME writes over it; what it holds is lost then";
+            match nothing_behind_label(drive).map_err(|e| e.hint(hint))? {
+                true => Ok(Some(l)),
+                false => refuse(
+                    format!(
+                        "The cartridge {:?} has something behind its blank label that is not from this program",
+                        l.name
+                    ),
+                    hint,
+                ),
+            }
+        }
         Some(l) => {
             let what = l.part.map_or_else(String::new, |p| {
                 format!(", number {} of set {}", p.sequence, p.set)

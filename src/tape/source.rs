@@ -40,10 +40,22 @@ impl TapeSource {
     /// Opens the set that the cartridge in the drive belongs to. `known` are
     /// its cartridges as the inventory has them; those that are not known are
     /// asked for.
-    pub fn open(
+    pub fn open(drive: Box<dyn Drive>, media: Box<dyn Media>, known: Vec<PartMap>) -> Result<Self> {
+        Self::find(drive, media, known, false)
+    }
+
+    /// Opens a set that a writer will go on with. When its last cartridge says
+    /// that another one follows, that one may never have been begun: where
+    /// none comes, the stream ends here.
+    pub fn open_unfinished(drive: Box<dyn Drive>, media: Box<dyn Media>) -> Result<Self> {
+        Self::find(drive, media, Vec::new(), true)
+    }
+
+    fn find(
         mut drive: Box<dyn Drive>,
         media: Box<dyn Media>,
         known: Vec<PartMap>,
+        unfinished: bool,
     ) -> Result<Self> {
         let here = scan(&mut *drive)?;
         let name = drive.name().to_string();
@@ -71,7 +83,11 @@ impl TapeSource {
             if !part.continued {
                 break;
             }
-            state.mount(set, after(last)?)?;
+            match unfinished {
+                true if !state.try_next(set, last)? => break,
+                true => {}
+                false => state.mount(set, after(last)?)?,
+            }
         }
         let len = state.parts.values().map(PartMap::end).max().unwrap_or(0);
         Ok(Self {
@@ -136,6 +152,11 @@ impl TapeSource {
             .parts
             .values()
             .find(|p| p.start() <= offset && (offset < p.end() || !p.continued))
+            // Closed, and the next one was never begun.
+            .or_else(|| {
+                let last = state.parts.values().next_back();
+                last.filter(|p| p.end() == offset)
+            })
             .map(PartMap::sequence)
             .ok_or_else(|| behind(offset, self.len).of(&*self.name))?;
         state.mount(self.set, last)?;
@@ -187,18 +208,39 @@ impl State {
             sequence,
             name: self.parts.get(&sequence).map(|p| p.label.name.clone()),
         };
+        self.fetch(set, &wanted, |n| n == sequence).map(drop)
+    }
+
+    /// Brings in the cartridge behind the last one. False: there is none.
+    fn try_next(&mut self, set: Id, last: u32) -> Result<bool> {
+        if !self.media.can_change() {
+            return Ok(false);
+        }
+        let sequence = after(last)?;
+        let wanted = Wanted::Next { set, sequence };
+        // Who puts in the last one again says that there is no other.
+        match self.fetch(set, &wanted, |n| n == sequence || n == last) {
+            Ok(n) => Ok(n == sequence),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Has cartridges changed until one of the set comes that will do: its number.
+    fn fetch(&mut self, set: Id, wanted: &Wanted, fits: impl Fn(u32) -> bool) -> Result<u32> {
         (self.mounted, self.at) = (0, None);
         for attempt in 0..ATTEMPTS {
             // What is in the drive goes out; there may be nothing.
             let _ = self.drive.unload();
-            self.media.change(&mut *self.drive, &wanted, attempt)?;
+            self.media.change(&mut *self.drive, wanted, attempt)?;
             let Ok(here) = scan(&mut *self.drive) else {
                 continue;
             };
-            if here.set() == Some(set) && here.sequence() == sequence {
+            let sequence = here.sequence();
+            if here.set() == Some(set) && fits(sequence) {
                 self.mounted = sequence;
                 self.parts.insert(sequence, here);
-                return Ok(());
+                return Ok(sequence);
             }
         }
         Err(Error::refused(format!(

@@ -53,7 +53,7 @@ impl Media for Shelf {
         let next = match wanted {
             Wanted::Blank { .. } => self.blank.pop_front(),
             // Not the right one at first: it has to be noticed.
-            Wanted::Part { .. } => self.all.get(attempt as usize).cloned(),
+            Wanted::Part { .. } | Wanted::Next { .. } => self.all.get(attempt as usize).cloned(),
         };
         let next = next.ok_or_else(|| Error::not_found("No more cartridges"))?;
         self.drive.lock().unwrap().insert(next);
@@ -178,6 +178,34 @@ fn one_cartridge() {
             .to_string()
             .contains("not from this program")
     );
+    // Foreign data behind a label that says that there is nothing.
+    let blank = Label {
+        kind: LabelKind::Label,
+        cartridge: Id([4; 16]),
+        part: None,
+        time: 1,
+        name: "E".into(),
+    };
+    let label = Some(Arc::from(&blank.encode().unwrap()[..]));
+    let foreign = Some(Arc::from(&b"tar"[..]));
+    for behind in [
+        vec![foreign.clone()],
+        vec![None, foreign.clone()],
+        vec![None, None],
+        vec![None, None, foreign],
+    ] {
+        let objects = [vec![label.clone()], behind].concat();
+        cartridge.set_objects(objects.clone());
+        let e = begin(options(None)).err().unwrap();
+        assert_eq!(e.kind(), ErrorKind::Refused);
+        assert!(e.to_string().contains("behind its blank label"), "{e}");
+        assert!(cartridge.objects() == objects);
+        drop(begin(options(Some("E"))).unwrap());
+    }
+    for behind in [vec![], vec![None]] {
+        cartridge.set_objects([vec![label.clone()], behind].concat());
+        drop(begin(options(None)).unwrap());
+    }
     cartridge.set_objects(Vec::new());
     assert!(
         begin(options(None))
@@ -194,11 +222,25 @@ fn several_cartridges() {
     let cartridges: Vec<Cartridge> = (0..4)
         .map(|_| Cartridge::with_capacity(24 * u64::from(T), 3 * u64::from(T)))
         .collect();
-    // One that is in use stands between the blank ones.
+    // Two that are in use stand between the blank ones.
     let mut blank: VecDeque<_> = cartridges[1..].iter().cloned().collect();
     let used = Cartridge::default();
     used.set_objects(vec![Some(Arc::from(&b"somebody's"[..]))]);
     blank.insert(1, used.clone());
+    let label = Label {
+        kind: LabelKind::Label,
+        cartridge: Id([4; 16]),
+        part: None,
+        time: 1,
+        name: "E".into(),
+    };
+    let behind = Cartridge::default();
+    behind.set_objects(vec![
+        Some(Arc::from(&label.encode().unwrap()[..])),
+        None,
+        Some(Arc::from(&b"somebody's"[..])),
+    ]);
+    blank.insert(0, behind.clone());
     let drive = Arc::new(Mutex::new(MemoryDrive::new(cartridges[0].clone())));
     let shelf = Shelf {
         blank,
@@ -214,7 +256,7 @@ fn several_cartridges() {
     write(&mut w, &data, [5, 54, 1]).unwrap();
     let (parts, _) = w.finish().unwrap();
     assert_eq!(parts.len(), 3);
-    assert_eq!(used.objects().len(), 1);
+    assert_eq!((used.objects().len(), behind.objects().len()), (1, 3));
     assert_eq!(parts[2].label.name, "SET-3");
     assert_eq!(
         parts[1].label.part.unwrap().previous,
@@ -274,6 +316,115 @@ fn unfinished_at_every_object_then_gone_on_with() {
         w.finish().unwrap();
         assert!(cut.objects() == whole.objects(), "cut at {n}");
     }
+}
+
+/// What is on a first cartridge that was closed, with no second one to go on.
+fn out_of_cartridges(data: &[u8]) -> (Cartridge, u64) {
+    let first = Cartridge::with_capacity(24 * u64::from(T), 3 * u64::from(T));
+    let drive = MemoryDrive::new(first.clone());
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let mut w =
+        SetWriter::begin(Box::new(drive), Box::new(NoChange), options(Some("OUT"))).unwrap();
+    let told = notes.clone();
+    w.note_with(Some(Box::new(move |p| *told.lock().unwrap() = p.to_vec())));
+    let e = write(&mut w, data, [5, 54, 1]).unwrap_err();
+    let said = e.to_string();
+    assert!(said.contains("a blank cartridge, to be number 2"), "{said}");
+    drop(w);
+    let mut drive = MemoryDrive::new(first.clone());
+    drive.load().unwrap();
+    let map = scan(&mut drive).unwrap();
+    assert!(map.closed && map.continued);
+    assert_eq!(*notes.lock().unwrap(), std::slice::from_ref(&map));
+    (first, map.end())
+}
+
+#[test]
+fn a_closed_cartridge_with_none_behind_it_is_gone_on_with() {
+    let data = noise(60 * T as usize);
+    let (first, end) = out_of_cartridges(&data);
+    let new = || Cartridge::with_capacity(80 * u64::from(T), 3 * u64::from(T));
+    // The second one never came; it came and has nothing of the stream but its
+    // label; or it has some of it.
+    for begun in [None, Some(0), Some(7)] {
+        let objects = first.objects();
+        let first = Cartridge::with_capacity(24 * u64::from(T), 3 * u64::from(T));
+        first.set_objects(objects);
+        let second = new();
+        let drive = Arc::new(Mutex::new(MemoryDrive::new(first.clone())));
+        let shelf = |blank: &[Cartridge], all: &[Cartridge]| Shelf {
+            blank: blank.iter().cloned().collect(),
+            all: all.to_vec(),
+            drive: drive.clone(),
+        };
+        let resume = |shelf: Shelf, all: usize| {
+            let source =
+                TapeSource::open_unfinished(Box::new(Shared(drive.clone())), Box::new(shelf))?;
+            let len = source.len();
+            assert_eq!(len, end + (all * T as usize) as u64);
+            let (d, m, parts) = source.into_writer(len)?;
+            SetWriter::resume(d, m, options(None), parts, len)
+        };
+        if let Some(blocks) = begun {
+            // Without one that is blank the first attempt ends here.
+            let only = std::slice::from_ref(&first);
+            let e = resume(shelf(&[], only), 0)
+                .and_then(|mut w| w.make_room(1).map(|()| w))
+                .err()
+                .unwrap();
+            assert_eq!(e.kind(), ErrorKind::NotFound);
+            drive.lock().unwrap().insert(first.clone());
+            let mut w = resume(shelf(std::slice::from_ref(&second), only), 0).unwrap();
+            w.make_room(1).unwrap();
+            let from = end as usize;
+            w.write_all(&data[from..from + blocks * T as usize])
+                .unwrap();
+            w.flush().unwrap();
+            drop(w);
+            drive.lock().unwrap().insert(first.clone());
+        }
+        let blank = match begun {
+            None => std::slice::from_ref(&second),
+            Some(_) => &[],
+        };
+        // The wrong one first, then the last one again where there is no other.
+        let all = match begun {
+            None => vec![new(), first.clone()],
+            Some(_) => vec![new(), second.clone()],
+        };
+        let there = begun.unwrap_or(0);
+        let mut w = resume(shelf(blank, &all), there).unwrap();
+        let from = end as usize + there * T as usize;
+        w.write_all(&data[from..59 * T as usize]).unwrap();
+        w.end_file().unwrap();
+        w.write_all(&data[59 * T as usize..]).unwrap();
+        let (parts, _) = w.finish().unwrap();
+        assert_eq!(parts.len(), 2, "{begun:?}");
+        let source = open(&[first, second], 0).unwrap();
+        same(&source, &data);
+        assert_eq!(source.parts(), parts);
+    }
+}
+
+#[test]
+fn where_nobody_changes_cartridges_the_closed_one_is_the_end() {
+    let data = noise(60 * T as usize);
+    let (first, end) = out_of_cartridges(&data);
+    let drive = || Box::new(MemoryDrive::new(first.clone()));
+    let e = TapeSource::open(drive(), Box::new(NoChange), Vec::new());
+    assert_eq!(e.err().unwrap().kind(), ErrorKind::NotFound);
+    let source = TapeSource::open_unfinished(drive(), Box::new(NoChange)).unwrap();
+    assert_eq!(source.len(), end);
+    let mut all = vec![0; end as usize];
+    source.read_at(0, &mut all).unwrap();
+    assert!(all == data[..end as usize]);
+    // Nothing that is there is lost when no other cartridge comes.
+    let (d, m, parts) = source.into_writer(end).unwrap();
+    let mut w = SetWriter::resume(d, m, options(None), parts, end).unwrap();
+    let e = w.make_room(1).unwrap_err();
+    assert!(e.advice().unwrap().contains("--resume"), "{e}");
+    let map = scan(&mut *drive()).unwrap();
+    assert_eq!((map.end(), map.continued), (end, true));
 }
 
 #[test]

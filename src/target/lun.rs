@@ -97,7 +97,8 @@ pub trait Units: Send + Sync {
     /// Sense data whose `raw` is not empty is already encoded (D_SENSE).
     fn execute(&self, lun: u64, request: &Request<'_>) -> Reply;
 
-    /// A session began: its nexus is new to every unit (29h/00h).
+    /// A session began: its nexus is new to every unit (29h/00h), or was there
+    /// before (29h/07h).
     fn nexus_began(&self, nexus: &Nexus);
 
     /// A session ended: what belongs to its nexus is given up.

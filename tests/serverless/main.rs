@@ -12,6 +12,7 @@ mod replace;
 mod rig;
 mod round;
 mod snapshot;
+mod wire;
 
 use std::path::PathBuf;
 

@@ -6,7 +6,7 @@ use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iscsi::pdu::*;
 use crate::iscsi::wire::Counters;
-use crate::scsi::{Command, Completion, Data, Sense, Status, op};
+use crate::scsi::{Command, Completion, Data, OutcomeUnknown, Sense, Status, op};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Instant;
@@ -40,8 +40,9 @@ impl Session {
                     return Err(match sent {
                         true => Error::new(
                             ErrorKind::Scsi,
-                            format!("The connection was lost while {what} was outstanding: {why}"),
+                            format!("The connection was lost while {what} was outstanding"),
                         )
+                        .caused_by(OutcomeUnknown(why.to_string()))
                         .hint("whether it was executed is not known: look at the position or the content before it is sent again"),
                         false => gone(&why),
                     });

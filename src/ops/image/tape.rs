@@ -14,7 +14,7 @@ use crate::observe::{Observer, warning};
 use crate::ops::engine::Engine;
 use crate::ops::pipeline;
 use crate::ops::report::Report;
-use crate::tape::{Drive, Id, Media, PartMap, SetOptions, SetWriter, TapeSource};
+use crate::tape::{Drive, Id, Media, Note, PartMap, SetOptions, SetWriter, TapeSource};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -49,6 +49,8 @@ pub struct TapeTarget {
     /// The source, where it keeps what is read until the file records are
     /// written.
     pub spill: Option<Arc<SpillSource>>,
+    /// Who is told what stands on the cartridges while the set is unfinished.
+    pub note: Option<Note>,
 }
 
 /// What came of a backup to tape.
@@ -182,7 +184,7 @@ fn begin(plan: &mut ImagePlan, mut target: TapeTarget) -> Result<Begun> {
         head.requires.push(UNVERIFIED.into());
         plan.disk.cell_bytes = plan.disk.cell_bytes.max(OFFLOADED_CELL);
     }
-    let set = SetWriter::begin(
+    let mut set = SetWriter::begin(
         target.drive,
         target.media,
         SetOptions {
@@ -193,6 +195,7 @@ fn begin(plan: &mut ImagePlan, mut target: TapeTarget) -> Result<Begun> {
             time: seconds(),
         },
     )?;
+    set.note_with(target.note);
     let mut writer = Writer::create(set, id, &head, &plan.disk)?;
     writer.set_block(block_bytes);
     Ok(Begun {
@@ -212,7 +215,7 @@ fn go_on(plan: &mut ImagePlan, target: TapeTarget, observer: &dyn Observer) -> R
                 .hint("leave --label and --block out with --resume"),
         );
     }
-    let tape = TapeSource::open(target.drive, target.media, Vec::new())
+    let tape = TapeSource::open_unfinished(target.drive, target.media)
         .map_err(|e| e.hint("there is no unfinished backup; start without --resume"))?;
     let mut engine = target.engine;
     if let Some(e) = &engine
@@ -220,7 +223,8 @@ fn go_on(plan: &mut ImagePlan, target: TapeTarget, observer: &dyn Observer) -> R
     {
         engine = None;
     }
-    let (writer, resumed) = take_up(plan, tape, fresh_id, seconds(), observer)?;
+    let (mut writer, resumed) = take_up(plan, tape, fresh_id, seconds(), observer)?;
+    writer.output().note_with(target.note);
     // Without the capability every chunk needs its digest.
     engine = engine.filter(|_| resumed.unverified);
     Ok(Begun {

@@ -2,7 +2,9 @@
 
 use super::contents::{Contents, first_block};
 use crate::error::{Error, ErrorKind, Result};
-use crate::tape::{Drive, Id, Inventory, LABEL_BYTES, Label, LabelKind, Room};
+use crate::tape::{
+    Drive, Id, Inventory, LABEL_BYTES, Label, LabelKind, Room, nothing_behind_label,
+};
 use serde::Serialize;
 
 /// How a cartridge is labelled.
@@ -38,8 +40,12 @@ pub fn label(
     }
     let (old, held, precious) = match first_block(drive)? {
         Ok(l) => {
-            let precious = l.part.is_some();
-            let held = words(&l, inventory);
+            let more = l.part.is_none() && !nothing_behind_label(drive)?;
+            let precious = l.part.is_some() || more;
+            let held = match more {
+                true => format!("{:?} has something behind its blank label", l.name),
+                false => words(&l, inventory),
+            };
             (Some(l.cartridge), Some(held), precious)
         }
         Err(Contents::Foreign { first_block }) => {

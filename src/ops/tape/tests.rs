@@ -186,6 +186,17 @@ fn labelling_refuses_what_is_of_use_and_keeps_the_id() {
     let second = go("B2", false).unwrap();
     assert_eq!(second.label.cartridge, first.label.cartridge);
     assert!(inventory.list().unwrap().blank.contains(&second.label));
+    // Not when somebody wrote something behind its label.
+    let mut objects = cartridge.objects();
+    objects.push(Some(vec![0; 512].into()));
+    cartridge.set_objects(objects.clone());
+    let e = go("B3", false).unwrap_err();
+    assert!(e.message().contains("behind its blank label"), "{e}");
+    assert!(cartridge.objects() == objects);
+    assert_eq!(
+        go("B2", true).unwrap().label.cartridge,
+        first.label.cartridge
+    );
     stream(&cartridge, 2, true);
     let before = cartridge.objects();
     scan(

@@ -5,11 +5,12 @@ mod tests;
 
 use super::inquiry::device_type;
 use super::unit::Unit;
-use super::{BlockLimits, Capacity, Failure, Provisioning, Reach, SenseKey, Status, UnitIdentity};
+use super::{BlockLimits, Capacity, Failure, OutcomeUnknown, Provisioning, Reach};
+use super::{SenseKey, Status, UnitIdentity};
 use crate::device::{Identity, Sink, Source, SourceKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How long a unit may say that it is becoming ready.
@@ -37,6 +38,8 @@ pub struct ScsiDisk {
     edges: Mutex<()>,
     /// WRITE SAME was refused.
     no_write_same: AtomicBool,
+    /// Restarts of the unit that were known when the first write began.
+    begun: OnceLock<u64>,
 }
 
 impl ScsiDisk {
@@ -81,6 +84,7 @@ impl ScsiDisk {
             piece,
             edges: Mutex::new(()),
             no_write_same: AtomicBool::new(false),
+            begun: OnceLock::new(),
         })
     }
 
@@ -160,7 +164,8 @@ impl ScsiDisk {
             })
     }
 
-    /// One command, sent again when it was lost on its way.
+    /// One command, sent again when it was lost on its way. All of them name
+    /// their blocks: doing one twice does no harm.
     fn attempt(&self, mut command: impl FnMut() -> Result<()>) -> Result<()> {
         let mut left = AGAIN;
         loop {
@@ -172,10 +177,27 @@ impl ScsiDisk {
                 let aborted = |s: &super::Sense| s.key == SenseKey::AbortedCommand;
                 f.status == Status::TaskAborted || f.sense.as_ref().is_some_and(aborted)
             });
-            if !lost || left == 0 {
+            if !(lost || OutcomeUnknown::is_behind(&e)) || left == 0 {
                 return Err(e);
             }
             left -= 1;
+        }
+    }
+
+    /// The same for a command that writes. A unit that was restarted since the
+    /// first of them may have lost what it had not put on the medium, however
+    /// well it goes now.
+    fn attempt_write(&self, command: impl FnMut() -> Result<()>) -> Result<()> {
+        let begun = *self.begun.get_or_init(|| self.unit.changes().restarts);
+        self.attempt(command)?;
+        match self.unit.changes().restarts == begun {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Scsi,
+                "The disk was switched on or reset while it was written, and what it had not put on the medium may be lost",
+            )
+            .of(self.unit.name())
+            .hint("begin the whole job again")),
         }
     }
 
@@ -186,7 +208,7 @@ impl ScsiDisk {
 
     fn write_piece(&self, lba: u64, data: &[u8]) -> Result<()> {
         let block = self.capacity.block_len;
-        self.attempt(|| self.unit.write_blocks(self.reach, lba, block, data))
+        self.attempt_write(|| self.unit.write_blocks(self.reach, lba, block, data))
     }
 
     /// Reads whole blocks, several commands outstanding.
@@ -247,7 +269,8 @@ impl ScsiDisk {
         while blocks > 0 && !self.no_write_same.load(Ordering::Relaxed) {
             let n = blocks.min(most);
             // A unit reads zeros where zeros were written, unmapped or not.
-            let done = self.attempt(|| self.unit.write_same_zeros(lba, n as u32, block, unmap));
+            let done =
+                self.attempt_write(|| self.unit.write_same_zeros(lba, n as u32, block, unmap));
             match self.unit.optional(done)? {
                 Some(()) => (lba, blocks) = (lba + n, blocks - n),
                 None => self.no_write_same.store(true, Ordering::Relaxed),
@@ -381,7 +404,7 @@ impl Sink for ScsiDisk {
         self.read_any(offset, buf)
     }
     fn sync(&self) -> Result<()> {
-        self.attempt(|| self.unit.synchronize_cache(self.reach))
+        self.attempt_write(|| self.unit.synchronize_cache(self.reach))
     }
     fn name(&self) -> &str {
         self.unit.name()

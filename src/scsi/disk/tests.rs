@@ -236,3 +236,55 @@ proptest! {
         prop_assert!(all == model);
     }
 }
+
+#[test]
+fn a_write_whose_end_was_lost_is_done_again() {
+    let lost = |q| Reply::check(Sense::new(SenseKey::UnitAttention, 0x29, q));
+    let write = [op::WRITE_16, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0];
+    let read = [op::READ_16, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0];
+    let put = |d: &ScsiDisk| d.write_at(1024, &[5; BLOCK]);
+    let (disk, double) = Ram::new(16).open();
+    let before = double.sent().len();
+    double.expect(&write, Reply::broken());
+    double.expect(&write, lost(7));
+    put(&disk).unwrap();
+    let sent = double.sent().split_off(before);
+    assert!(sent.len() == 3 && sent.iter().all(|s| s.cdb == write && s.out == [5; BLOCK]));
+    let mut back = [0; BLOCK];
+    Sink::read_at(&disk, 1024, &mut back).unwrap();
+    assert_eq!(back, [5; BLOCK]);
+    disk.sync().unwrap();
+    // Not for ever.
+    for _ in 0..=AGAIN {
+        double.expect(&write, Reply::broken());
+    }
+    assert!(OutcomeUnknown::is_behind(&put(&disk).unwrap_err()));
+    double.finish();
+
+    // A unit that was restarted may have forgotten what it was given before.
+    let forgotten = |e: Error| {
+        let said = e.to_string();
+        assert!(said.contains("was switched on or reset while"), "{said}");
+    };
+    for q in 0..=4 {
+        let (disk, double) = Ram::new(16).open();
+        put(&disk).unwrap();
+        double.expect(&write, Reply::broken());
+        double.expect(&write, lost(q));
+        forgotten(put(&disk).unwrap_err());
+        forgotten(disk.sync().unwrap_err());
+        forgotten(disk.zero_at(0, 4 * BLOCK as u64).unwrap_err());
+        // Whoever hears of it first.
+        let (disk, double) = Ram::new(16).open();
+        put(&disk).unwrap();
+        double.expect(&read, lost(q));
+        Sink::read_at(&disk, 5 * BLOCK as u64, &mut back).unwrap();
+        forgotten(disk.sync().unwrap_err());
+        // Before the first write there was nothing to lose.
+        let (disk, double) = Ram::new(16).open();
+        double.expect(&read, lost(q));
+        Sink::read_at(&disk, 5 * BLOCK as u64, &mut back).unwrap();
+        put(&disk).unwrap();
+        disk.sync().unwrap();
+    }
+}

@@ -4,7 +4,7 @@ use super::Changer;
 use super::elements::{Element, ElementKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::scsi::Unit;
-use crate::tape::{Drive, Label, LabelKind, Media, Wanted, read_label};
+use crate::tape::{Drive, Label, LabelKind, Media, Wanted, nothing_behind_label, read_label};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Barcodes of cleaning cartridges begin so.
@@ -137,6 +137,14 @@ impl Library {
                 Some(_) if !self.was_looked_at(e) => Some(3),
                 Some(_) => None,
             },
+            // It was blank before it was begun. Those of other sets stay where
+            // they are: most often there is none.
+            Wanted::Next { .. } => match known {
+                Some(Holds::Part(l)) if is_wanted(&l, wanted) => Some(0),
+                Some(Holds::Nothing) if !self.was_looked_at(e) => Some(1),
+                None => Some(2),
+                Some(_) => None,
+            },
         }
     }
 
@@ -190,7 +198,7 @@ impl Media for Library {
                     tried.len()
                 ))
                 .of(self.changer.name())
-                .hint("put it in and run the command again"));
+                .hint(wanted.advice()));
             };
             let k = key(next.barcode.as_deref(), next.address);
             tried.insert(k.clone());
@@ -233,7 +241,12 @@ fn look(drive: &mut dyn Drive) -> Result<Holds> {
     }
     Ok(match read_label(drive) {
         Ok(Some(l)) if l.kind == LabelKind::Label && l.part.is_some() => Holds::Part(l),
-        Ok(Some(l)) if l.kind == LabelKind::Label => Holds::Nothing,
+        Ok(Some(l)) if l.kind == LabelKind::Label => {
+            match nothing_behind_label(drive).unwrap_or(false) {
+                true => Holds::Nothing,
+                false => Holds::Other,
+            }
+        }
         Ok(None) => match is_empty(drive)? {
             true => Holds::Nothing,
             false => Holds::Other,
@@ -251,7 +264,9 @@ fn is_empty(drive: &mut dyn Drive) -> Result<bool> {
 
 fn is_wanted(label: &Label, wanted: &Wanted) -> bool {
     match (label.part, wanted) {
-        (Some(p), Wanted::Part { set, sequence, .. }) => p.set == *set && p.sequence == *sequence,
+        (Some(p), Wanted::Part { set, sequence, .. } | Wanted::Next { set, sequence }) => {
+            p.set == *set && p.sequence == *sequence
+        }
         _ => false,
     }
 }

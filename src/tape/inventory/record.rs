@@ -45,8 +45,8 @@ pub struct SetRecord {
     /// What it is a backup of; none until its first cartridge was seen.
     #[serde(default)]
     pub facts: Option<SetFacts>,
-    /// True when its end is on the last cartridge; false when it is not; none
-    /// until that was seen.
+    /// True when its end is on the last cartridge; false when the set is not
+    /// finished; none until that was seen.
     #[serde(default)]
     pub complete: Option<bool>,
     /// Cartridges by their number in the set.
@@ -89,13 +89,13 @@ impl SetRecord {
         let sequence = map.sequence();
         self.parts.insert(sequence, map.clone());
         if map.continued {
-            // It is for a later cartridge to say.
+            // It is for a later cartridge to say that the set is complete.
             if self
                 .parts
                 .last_key_value()
                 .is_some_and(|(n, _)| *n == sequence)
             {
-                self.complete = None;
+                self.complete = complete.filter(|c| !c);
             }
         } else {
             // Nothing can stand behind the last one.

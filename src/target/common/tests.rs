@@ -128,6 +128,47 @@ fn a_new_nexus_is_told_once() {
 }
 
 #[test]
+fn a_nexus_that_comes_back_is_told_that_it_was_lost() {
+    let b = Bench::new();
+    let back = || {
+        b.set.nexus_lost(&nexus(1));
+        b.set.nexus_began(&nexus(1));
+    };
+    b.set.nexus_began(&nexus(1));
+    // It has not been told of the first time yet.
+    back();
+    assert_eq!(b.code(1, &TUR, &[]), check(6, 0x2900));
+    for _ in 0..2 {
+        back();
+        assert_eq!(b.code(1, &TUR, &[]), check(6, 0x2907));
+        assert_eq!(b.code(1, &TUR, &[]), GOOD);
+    }
+    // Not when the unit was reset while it was away, or before it was told.
+    b.set.nexus_lost(&nexus(1));
+    b.set.reset(Some(0), &nexus(2));
+    b.set.nexus_began(&nexus(1));
+    assert_eq!(b.code(1, &TUR, &[]), check(6, 0x2900));
+    b.set.reset(Some(0), &nexus(2));
+    back();
+    assert_eq!(b.code(1, &TUR, &[]), check(6, 0x2900));
+    // Another one is new; so is one that came too long ago.
+    b.set.nexus_began(&nexus(2));
+    assert_eq!(b.code(2, &TUR, &[]), check(6, 0x2900));
+    b.set.nexus_lost(&nexus(1));
+    for n in 0..1024 {
+        let other = crate::target::Nexus {
+            initiator: format!("iqn.other:{n}").into(),
+            ..nexus(1)
+        };
+        b.set.nexus_began(&other);
+        assert!(b.set.units()[0].attentions().take(&other).is_some());
+        b.set.nexus_lost(&other);
+    }
+    b.set.nexus_began(&nexus(1));
+    assert_eq!(b.code(1, &TUR, &[]), check(6, 0x2900));
+}
+
+#[test]
 fn numbers_without_a_unit() {
     let b = Bench::new();
     let nowhere = encode_lun(2);
@@ -279,7 +320,7 @@ fn persistent_reservations() {
     // The session goes and comes back: the registration is still there.
     b.set.nexus_lost(&nexus(2));
     b.set.nexus_began(&nexus(2));
-    assert_eq!(b.code(2, &WRITE, &[]), check(6, 0x2900));
+    assert_eq!(b.code(2, &WRITE, &[]), check(6, 0x2907));
     assert_eq!(b.code(2, &WRITE, &[]), GOOD);
 
     // The holder leaves: registrants are told.
