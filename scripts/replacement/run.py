@@ -238,7 +238,7 @@ class Source:
         return f"p{n}:" if self.table != "none" else ""
 
 
-def hold(src, what, new, dropped, moved):
+def hold(src, what, new, dropped, marked):
     """Everything about a restored file against its source."""
     sector, table, parts = facts.partitions(new)
     ok((sector, table, [p[0] for p in parts]) == (src.sector, src.table, [p[0] for p in src.parts]), what,
@@ -256,6 +256,10 @@ def hold(src, what, new, dropped, moved):
     for (n, o_at, _), (_, at, size) in zip(src.parts, parts):
         who = f"{what}, p{n}"
         before, after = src.before[n], src.look(new, at, size, n)
+        if n in marked and "ntfsinfo" in after:
+            # A volume that the plan says is marked to be checked is read by --force only.
+            with Loop(new, at, size - size % sector, sector) as device:
+                after["ntfsinfo"] = run("ntfsinfo", "-m", "--force", device)
         for tool in TOOLS:
             name = tool[0]
             if name in before:
@@ -338,7 +342,9 @@ def restore(src, what, *wishes, size=None):
     ok(not os.path.exists(new + ".partial") and not os.path.exists(new + ".partial.journal"), what, "something is left")
     codes = {d["code"] for d in plan["differences"]}
     before = failed
-    hold(src, what, new, bool([c for c in codes if "shadow" in c]), plan["volumes"])
+    marked = {d["partition"] if src.table != "none" else 0 for d in plan["differences"]
+              if "marked to be checked" in d["message"]}
+    hold(src, what, new, bool([c for c in codes if "shadow" in c]), marked)
     if failed > before and args.keep:
         kept = re.sub("[^a-zA-Z0-9.-]+", "_", what)
         at = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"replacement-{kept}.img")
