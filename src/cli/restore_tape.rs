@@ -8,7 +8,7 @@ use super::restore::{RestoreArgs, is_unit, not_without_yes, tell_plan, wishes};
 use super::text::{bytes, duration, rate, safe};
 use super::values::MoverChoice;
 use crate::archive::{Archive, Forward};
-use crate::device::{SharedSource, Sink, Source};
+use crate::device::{SharedSource, Sink, Source, SpillSource};
 use crate::error::{Error, Result};
 use crate::iscsi::Traffic;
 use crate::ops::damage::name_files;
@@ -45,13 +45,15 @@ struct SummaryRow<'a> {
     warnings: u64,
 }
 
-/// Restores, where a copy manager can. None: the host has to.
+/// Restores, where a copy manager can. None: the host has to. `spill` keeps what
+/// is read of the tape while the plan is made.
 pub fn run(
     args: &RestoreArgs,
     places: &mut Places,
     tape: &Arc<TapeSource>,
     archive: &Arc<Archive>,
     seen: &Seen,
+    spill: Option<&SpillSource>,
     console: &Console,
 ) -> Result<Option<Exit>> {
     let forced = args.mover == MoverChoice::CopyManager;
@@ -110,15 +112,11 @@ pub fn run(
         &format!("the copy manager of {} can", engine.name()),
     );
     let frame = Frame::Device(Sink::len(&disk));
-    let new = replace(
-        archive,
-        true,
-        &wishes(args, frame, true),
-        None,
-        None,
-        console,
-    )
-    .map_err(|e| e.of(args.archive.display().to_string()))?;
+    let new = replace(archive, &wishes(args, frame, true), None, None, console)
+        .map_err(|e| e.of(args.archive.display().to_string()))?;
+    if let Some(s) = spill {
+        s.freeze();
+    }
     let plan = &new.plan;
     tell_plan(args, &new, archive.head(), true, console);
     plan.fits(&disk)?;

@@ -34,6 +34,11 @@ impl SpillSource {
         })
     }
 
+    /// Nothing more is kept; what was kept still serves.
+    pub fn freeze(&self) {
+        self.keeping.store(false, Ordering::SeqCst);
+    }
+
     /// Nothing more is kept, and what was kept is given up.
     pub fn stop(&self) {
         self.keeping.store(false, Ordering::SeqCst);
@@ -108,8 +113,13 @@ mod tests {
         assert_eq!(counting.counts().bytes, before);
         read(15_000, 10_000);
         assert_eq!(counting.counts().bytes, before + 10_000);
+        spill.freeze();
+        read(30_000, 1000);
+        read(30_000, 1000);
+        read(1000, 9000);
+        assert_eq!(counting.counts().bytes, before + 12_000);
         spill.stop();
         read(0, 1000);
-        assert_eq!(counting.counts().bytes, before + 11_000);
+        assert_eq!(counting.counts().bytes, before + 13_000);
     }
 }

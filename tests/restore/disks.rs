@@ -65,7 +65,7 @@ pub fn sound(image: &Path, sectors: u64) {
                 &["--info", "--force", "--no-progress-bar", path][..],
             ),
             ("ntfsfix", &["--no-action", path]),
-            ("ntfsinfo", &["--mft", path]),
+            ("ntfsinfo", &["--mft", "--force", path]),
         ] {
             if let Some((ok, said)) = tool(name, args) {
                 // That is no fault of it: there is nothing left to give.
@@ -260,10 +260,8 @@ fn one_partition_elsewhere() {
     assert!(after[from..to] != before[from..to]);
     sound(&dir.join("disk-gpt.img"), 512);
     restore(&dir, &["a.ntbak", "p.img", "--partition", "5"]);
-    let b = "disk-gpt.img";
-    let out = expect(&dir, 0, &["diff", "p.img", b, "--partition", "4"]);
-    let said = text(&out.stdout) + &text(&out.stderr);
-    assert!(said.contains("0 added, 0 removed, 0 changed"), "{said}");
+    fs::write(dir.join("part.img"), &after[from..to]).unwrap();
+    same_files(&dir, "p.img", "part.img");
 }
 
 #[test]

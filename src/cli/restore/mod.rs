@@ -17,8 +17,8 @@ use super::restore_tape;
 use super::tapes::{TapeOptions, caution_unseen};
 use super::values::{self, MoverChoice};
 use crate::archive::{Archive, DiskInfo, Forward, Head, Input, Pipe};
-use crate::device::OpenOptions;
 use crate::device::guard::System;
+use crate::device::{OpenOptions, SpillSource};
 use crate::disk::TableKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::damage::name_files;
@@ -209,7 +209,15 @@ pub fn run(args: &RestoreArgs, console: &Console) -> Result<Exit> {
     };
     let mut places = args.tapes.places();
     let place = places.open(&args.archive, options)?;
-    let source = place.opened.source.clone();
+    let mut source = place.opened.source.clone();
+    // What the plan reads comes from a tape once. Without room it comes twice.
+    let spill = match place.tape {
+        Some(_) => SpillSource::new(source.clone()).ok().map(Arc::new),
+        None => None,
+    };
+    if let Some(s) = &spill {
+        source = s.clone();
+    }
     let archive = Archive::open(source.clone())?;
     let seen = places.recall().seen(&archive, console);
     let archive = Arc::new(archive.with_read_back(seen.read_back()));
@@ -229,7 +237,15 @@ pub fn run(args: &RestoreArgs, console: &Console) -> Result<Exit> {
     refuse_incomplete(archive.head(), archive.is_complete(), args.partial)
         .map_err(|e| e.of(args.archive.display().to_string()))?;
     if let Some(tape) = &place.tape
-        && let Some(exit) = restore_tape::run(args, &mut places, tape, &archive, &seen, console)?
+        && let Some(exit) = restore_tape::run(
+            args,
+            &mut places,
+            tape,
+            &archive,
+            &seen,
+            spill.as_deref(),
+            console,
+        )?
     {
         return Ok(exit);
     }
@@ -243,7 +259,7 @@ pub fn run(args: &RestoreArgs, console: &Console) -> Result<Exit> {
         reader,
         archive.head(),
         archive.disk(),
-        Some((&archive, place.tape.is_some())),
+        Some((&archive, spill.as_deref())),
         console,
     )
 }
@@ -253,7 +269,7 @@ fn go<R: Input + Send>(
     reader: StreamReader<R>,
     head: &Head,
     disk: &DiskInfo,
-    archive: Option<(&Arc<Archive>, bool)>,
+    archive: Option<(&Arc<Archive>, Option<&SpillSource>)>,
     console: &Console,
 ) -> Result<Exit> {
     let unit = is_unit(&args.target);
@@ -296,10 +312,13 @@ fn go<R: Input + Send>(
         _ => None,
     };
     let new = match archive {
-        Some((a, slow)) => replace(a, slow, &wishes, onto, before.as_ref(), console),
+        Some((a, _)) => replace(a, &wishes, onto, before.as_ref(), console),
         None => in_place(disk, &wishes),
     }
     .map_err(|e| e.of(args.archive.display().to_string()))?;
+    if let Some((_, Some(spill))) = archive {
+        spill.freeze();
+    }
     let plan = &new.plan;
     tell_plan(args, &new, head, there.is_some(), console);
     if args.dry_run {

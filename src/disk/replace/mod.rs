@@ -1,6 +1,6 @@
 //! A disk's table for another disk: where its partitions go on a larger or
 //! smaller one, and which bytes have to be written for that. Nothing is written
-//! here; [`arrange`] and [`fresh`] give a plan.
+//! here: [`arrange`], [`fresh()`] and [`into()`] give a plan.
 //!
 //! The old disk is read in its tables, in gaps that are dropped, and in the
 //! boot sectors of volumes that move. It may be an archive.

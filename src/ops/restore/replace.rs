@@ -29,11 +29,10 @@ struct Planner<'a> {
     out: Replacement,
 }
 
-/// Plans a restore. `slow`: the archive is on tape. `onto`: the disk of
-/// [`Frame::Into`]. `before`: what an interrupted run decided.
+/// Plans a restore. `onto`: the disk of [`Frame::Into`]. `before`: what an
+/// interrupted run decided.
 pub fn replace(
     archive: &Arc<Archive>,
-    slow: bool,
     wishes: &Wishes,
     onto: Option<Onto<'_>>,
     before: Option<&Decided>,
@@ -43,7 +42,7 @@ pub fn replace(
     let region = chosen(disk, wishes.partition)?;
     check(disk, region, wishes)?;
     let plan = RestorePlan::new(disk, wishes.partition)?;
-    let view = Arc::new(Views::new(archive, slow)?);
+    let view = Arc::new(Views::new(archive)?);
     let mut p = Planner {
         disk,
         view: view.clone(),

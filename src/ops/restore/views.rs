@@ -1,7 +1,7 @@
 //! An archive, read by position: its disk and its partitions.
 
 use crate::archive::{Archive, RegionView};
-use crate::device::{SharedSource, SpillSource};
+use crate::device::SharedSource;
 use crate::error::Result;
 use crate::ops::whole::WholeDisk;
 use std::collections::BTreeMap;
@@ -15,21 +15,14 @@ pub struct Views {
 }
 
 impl Views {
-    /// `slow`: what is read once is kept, since the archive is on tape.
-    pub fn new(archive: &Arc<Archive>, slow: bool) -> Result<Self> {
-        let kept = |s: SharedSource| -> Result<SharedSource> {
-            Ok(match slow {
-                true => Arc::new(SpillSource::new(s)?),
-                false => s,
-            })
-        };
-        let mut partitions = BTreeMap::new();
+    pub fn new(archive: &Arc<Archive>) -> Result<Self> {
+        let mut partitions: BTreeMap<u16, SharedSource> = BTreeMap::new();
         for r in archive.disk().regions.iter().filter(|r| r.number != 0) {
             let view = RegionView::new(archive.clone(), r.number)?;
-            partitions.insert(r.number, kept(Arc::new(view))?);
+            partitions.insert(r.number, Arc::new(view));
         }
-        let disk = match WholeDisk::new(archive) {
-            Ok(d) => Some(kept(Arc::new(d))?),
+        let disk: Option<SharedSource> = match WholeDisk::new(archive) {
+            Ok(d) => Some(Arc::new(d)),
             Err(_) => None,
         };
         Ok(Self { disk, partitions })

@@ -2,7 +2,7 @@
 //! one that always fits.
 
 use super::map::Move;
-use super::space::FreeSpace;
+use super::space::{FreeSpace, one_run};
 use super::survey::{Class, Run, Survey};
 use crate::error::Error;
 use crate::units::ClusterSet;
@@ -161,7 +161,7 @@ pub(super) fn relocate(survey: &Survey, task: &Task, whole: &BTreeSet<u32>) -> O
             _ => space.take_run(len),
         };
         let there = match one {
-            Some(start) => Vec::from([start..start + len]),
+            Some(start) => one_run(start, len),
             None => space.take(len)?,
         };
         pair_up(&moving, &there, &mut moves);
@@ -227,7 +227,7 @@ pub(super) fn anew(survey: &Survey, task: &Task) -> Option<Placement> {
         };
         if let Some(start) = start {
             at = start + len;
-            return Some(Vec::from([start..start + len]));
+            return Some(one_run(start, len));
         }
         let there = space.take(len)?;
         *broken += u64::from(there.len() > 1);

@@ -113,6 +113,11 @@ impl FreeSpace {
     }
 }
 
+/// One run of clusters.
+pub(super) fn one_run(start: u64, len: u64) -> Vec<Range<u64>> {
+    std::iter::once(start..start + len).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,8 +136,8 @@ mod tests {
             let mut held: Vec<Range<u64>> = Vec::new();
             for (what, at, len) in steps {
                 let got = match what {
-                    0 => space.take_at(at, len).then(|| Vec::from([at..at + len])),
-                    1 => space.take_run(len).map(|s| Vec::from([s..s + len])),
+                    0 => space.take_at(at, len).then(|| one_run(at, len)),
+                    1 => space.take_run(len).map(|s| one_run(s, len)),
                     2 => space.take(len),
                     _ => {
                         if let Some(r) = held.pop() {
