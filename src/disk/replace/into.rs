@@ -83,6 +83,14 @@ pub fn into(
         );
         return Ok(out);
     }
+    out.note(
+        "type-changes",
+        format!(
+            "The type of partition {number} becomes {}, it was {}",
+            kind.id(),
+            slot.kind.id()
+        ),
+    );
     out.table_patches = match kind {
         PartitionType::Gpt(kind) => {
             let change = Change {
