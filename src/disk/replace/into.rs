@@ -87,8 +87,8 @@ pub fn into(
         "type-changes",
         format!(
             "The type of partition {number} becomes {}, it was {}",
-            kind.id(),
-            slot.kind.id()
+            kind.id().unwrap_or_default(),
+            slot.kind.id().unwrap_or_default()
         ),
     );
     out.table_patches = match kind {
