@@ -22,7 +22,8 @@
 #
 # May differ: content of $MFT, $MFTMirr, $LogFile, $Volume, $Bitmap, $Boot and $BadClus, the
 # sizes beside names in the root, and, where the plan says that they are dropped, shadow copies
-# and hiberfil.sys.
+# and hiberfil.sys. A volume whose $LogFile Windows had not finished with is marked to be checked;
+# ntfsinfo reads it with --force then.
 #
 # NTBAK names the binary (default: target/release/ntbak, built if missing). Needs root,
 # python3, zstd, losetup; ntfs-3g, gdisk and fdisk for their parts.

@@ -83,6 +83,14 @@ pub fn into(
         );
         return Ok(out);
     }
+    out.note(
+        "type-changes",
+        format!(
+            "The type of partition {number} becomes {}, it was {}",
+            kind.id().unwrap_or_default(),
+            slot.kind.id().unwrap_or_default()
+        ),
+    );
     out.table_patches = match kind {
         PartitionType::Gpt(kind) => {
             let change = Change {

@@ -488,7 +488,13 @@ impl Planner<'_> {
         let patches = plan.patches.iter().map(|p| p.range().end);
         plan.bytes = ends.chain(patches).max().unwrap_or(0);
         if self.wishes.measure {
-            self.out.smallest = Some(self.volumes.smallest(own)?);
+            self.out.smallest = Some(match self.volumes.is_ntfs(own) {
+                true => self.volumes.smallest(own)?,
+                false => Smallest {
+                    in_place: r.bytes,
+                    relocated: r.bytes,
+                },
+            });
         }
         Ok(())
     }

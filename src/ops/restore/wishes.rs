@@ -169,12 +169,16 @@ pub(super) fn check(disk: &DiskInfo, region: Option<&Region>, w: &Wishes) -> Res
         let r = disk
             .region(n)
             .filter(|r| r.number != 0 && region.is_none_or(|only| only.number == n))
-            .ok_or_else(|| Error::not_found(format!("No partition {n} is restored")))?;
+            .ok_or_else(|| {
+                Error::not_found(format!("No partition {n} is restored, so it cannot grow"))
+                    .hint("--dry-run without --grow shows the partitions and their numbers")
+            })?;
         if r.kind != RegionKind::Ntfs {
             return Err(Error::unsupported(format!(
                 "Partition {n} holds {}, and only NTFS volumes can grow",
                 r.content
-            )));
+            ))
+            .hint(format!("leave --grow {n} out")));
         }
     }
     if w.defragment {
@@ -184,7 +188,10 @@ pub(super) fn check(disk: &DiskInfo, region: Option<&Region>, w: &Wishes) -> Res
             None => all.any(|r| r.kind == RegionKind::Ntfs),
         };
         if !any {
-            return Err(Error::unsupported("Only NTFS volumes can be defragmented"));
+            return Err(Error::unsupported(
+                "Only NTFS volumes can be defragmented, and none is restored",
+            )
+            .hint("leave --defragment out"));
         }
     }
     Ok(())

@@ -149,11 +149,20 @@ impl ReworkReport {
                     .to_owned(),
             );
         }
+        if touched && survey.mended > 0 {
+            say(
+                "records-mended",
+                format!(
+                    "Damaged file records that have a sound copy in $MFTMirr are written from it: {}",
+                    survey.mended
+                ),
+            );
+        }
         if self.records_damaged > 0 && !map.is_still() {
             say(
                 "damaged-records",
                 format!(
-                    "{} damaged file records stay as they are, and so do the clusters that are in use and belong to no sound record",
+                    "Damaged file records stay as they are ({}), and so do the clusters that are in use and belong to no sound record",
                     self.records_damaged
                 ),
             );

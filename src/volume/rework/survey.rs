@@ -81,6 +81,8 @@ pub struct Survey {
     pub(super) outside: bool,
     /// Records in use that cannot be followed.
     pub(super) damaged: u64,
+    /// Damaged records that have a sound copy in `$MFTMirr`.
+    pub(super) mended: u64,
     pub(super) log: LogState,
     pub(super) tight: OnceLock<super::Tight>,
 }
@@ -95,6 +97,7 @@ struct Batch {
     stores: Vec<(u32, u64)>,
     outside: bool,
     damaged: u64,
+    mended: u64,
 }
 
 /// Looks at every record of a volume. Fails when the source is far shorter than
@@ -157,6 +160,7 @@ pub fn survey(volume: &Volume, observer: &dyn Observer) -> Result<Survey> {
             all.stores.extend(batch.stores);
             all.outside |= batch.outside;
             all.damaged += batch.damaged;
+            all.mended += batch.mended;
             Ok(())
         },
     );
@@ -184,6 +188,7 @@ pub fn survey(volume: &Volume, observer: &dyn Observer) -> Result<Survey> {
         bad,
         outside: all.outside,
         damaged: all.damaged,
+        mended: all.mended,
         log: LogState::read(volume),
         tight: OnceLock::new(),
     })
@@ -224,9 +229,9 @@ pub(super) fn class(base: u64, directory: bool, a: &Attribute<'_>) -> Option<Cla
 
 impl Batch {
     fn take(&mut self, scanned: Scanned<'_>, total: u64, whole_mft: bool) {
-        let view = match scanned {
-            Scanned::Record(view) if view.in_use() => view,
-            Scanned::Mirror(view) => view,
+        let (view, copy) = match scanned {
+            Scanned::Record(view) if view.in_use() => (view, false),
+            Scanned::Mirror(view) => (view, true),
             Scanned::Bad { .. } => {
                 self.damaged += 1;
                 return;
@@ -235,7 +240,12 @@ impl Batch {
         };
         let base = view.base().map_or(view.number(), |b| b.record).0;
         let sound = can_change(&view, total, whole_mft);
-        self.damaged += u64::from(!sound);
+        if copy && sound {
+            // It was just met as bad.
+            self.damaged = self.damaged.saturating_sub(1);
+            self.mended += 1;
+        }
+        self.damaged += u64::from(!sound && !copy);
         // The boot sector's place is fixed, whatever its file says.
         let pinned = !sound || base == 7;
         for a in view.attributes().flatten() {
