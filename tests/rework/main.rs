@@ -206,7 +206,7 @@ fn every_volume_in_every_way() {
             loose.extend(asleep(&old));
             compare::same(&what, &old, &new, &loose);
             compare::consistent(&what, &old, &new);
-            compare::sound(&what, &new);
+            compare::sound(&what, &old, &new);
             if wish.defragment {
                 defragmented(&what, &new, &report);
             }
@@ -384,7 +384,7 @@ fn public_volumes() {
             compare::same(&what, &old, &new, &loose);
             compare::consistent(&what, &old, &new);
             if !damaged {
-                compare::sound(&what, &new);
+                compare::sound(&what, &old, &new);
             }
             // Streams of damaged records stay as they are.
             if wish.defragment && !damaged {
@@ -461,6 +461,8 @@ fn random_volumes() {
                 },
             ));
         }
+        // On a full volume ntfs-3g loses clusters and gives some away twice.
+        let whole = compare::differences(&old) == [0; 4];
         let before = tools::Mount::new(&image, dir.path().join("old")).unwrap();
         for (kind, wish) in all {
             let what = format!("seed {seed}, {kind}, {wish:?}");
@@ -470,11 +472,14 @@ fn random_volumes() {
             let new = Volume::open(new).unwrap();
             compare::same(&what, &old, &new, &[]);
             compare::consistent(&what, &old, &new);
-            compare::sound(&what, &new);
-            if wish.defragment {
+            compare::sound(&what, &old, &new);
+            if wish.defragment && whole {
                 defragmented(&what, &new, &report);
             }
-            tools::judge(&what, &file, false);
+            match whole {
+                true => tools::judge(&what, &file, false),
+                false => tally.add("of a volume that was not sound"),
+            }
             let after = tools::Mount::new(&file, dir.path().join("new")).unwrap();
             read += tools::same_tree(&what, &before.0, &after.0);
             tally.add(format!("{:?}", report.how));

@@ -162,9 +162,10 @@ pub fn same_tree(what: &str, a: &Path, b: &Path) -> usize {
         if kind.is_dir() {
             read += same_tree(what, &x, &y);
         } else if kind.is_file() {
-            let (p, q) = (fs::read(&x).unwrap(), fs::read(&y).unwrap());
+            // What the driver cannot read of its own work, it cannot read there either.
+            let (p, q) = (fs::read(&x).ok(), fs::read(&y).ok());
             assert!(p == q, "{what}: {} differs", x.display());
-            read += 1;
+            read += usize::from(p.is_some());
         }
     }
     read

@@ -33,7 +33,7 @@ impl Shape {
             && bytes < old + sector
             && whole / per_cluster == g.total_clusters;
         let sectors = match () {
-            _ if bytes < old || spare => whole,
+            _ if bytes < Self::as_it_is(volume) || spare => whole,
             _ if wish.new_bytes.is_some() && wish.grow_file_system => whole.max(g.total_sectors),
             _ => g.total_sectors,
         };
@@ -41,6 +41,17 @@ impl Shape {
             bytes,
             sectors,
             clusters: sectors / per_cluster,
+        }
+    }
+
+    /// Bytes of the volume as it is: with its backup boot sector, unless the
+    /// source ends before that.
+    pub fn as_it_is(volume: &Volume) -> u64 {
+        let g = volume.geometry();
+        let whole = g.volume_bytes() + u64::from(g.sector_size);
+        match volume.source().len() < whole {
+            true => g.volume_bytes(),
+            false => whole,
         }
     }
 

@@ -24,6 +24,8 @@ mod space;
 mod special;
 mod surgery;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 pub use report::{How, ReworkReport};
 pub use survey::{Survey, survey};

@@ -28,7 +28,7 @@ impl Survey {
     pub fn smallest_in_place(&self) -> u64 {
         let g = self.volume.geometry();
         let bytes = Shape::bytes_for(g, self.end_in_place());
-        bytes.min(g.volume_bytes())
+        bytes.min(Shape::as_it_is(&self.volume))
     }
 
     /// Bytes of the smallest volume that [`super::plan()`] makes of it, with its
@@ -36,10 +36,10 @@ impl Survey {
     pub fn smallest(&self) -> Result<u64> {
         let g = self.volume.geometry();
         if self.check_changeable().is_err() {
-            return Ok(g.volume_bytes());
+            return Ok(Shape::as_it_is(&self.volume));
         }
         let tight = self.tight(&Silent)?;
-        Ok(Shape::bytes_for(g, tight.clusters).min(g.volume_bytes()))
+        Ok(Shape::bytes_for(g, tight.clusters).min(Shape::as_it_is(&self.volume)))
     }
 
     /// Fails when what every change writes cannot be written.
