@@ -81,11 +81,11 @@ done
 (while :; do head -c 8M /dev/urandom | dd of="/dev/$group/classic" bs=1M oflag=direct iflag=fullblock 2>/dev/null || exit; done) &
 writer=$!
 "$ntbak" image "/dev/$group/classic" "$work/o.ntbak" --raw --level 19 --threads 1 --snapshot lvm \
-  --quiet 0 --snapshot-size 4M >/tmp/said 2>&1
+  --quiet 0 --snapshot-size 4M >"$work/log" 2>&1
 code=$?
 quiet
 same "overflow: the run fails" -- 1 $code
-try "overflow: and says why" -- grep -q "room for changes.*is full" /tmp/said
+try "overflow: and says why" -- grep "room for changes.*is full" "$work/log"
 try "overflow: the archive does not look whole" -- test ! -e "$work/o.ntbak"
 holds "overflow: nothing is left" -- none_left
 # A device in use is refused by default where no snapshot can be had, else read from one.
@@ -104,8 +104,8 @@ pid=$!
 within 60 test -e "$work/k.ntbak.partial"
 kill -KILL $pid; wait $pid 2>/dev/null
 name=$("$ntbak" snapshot list | awk '{print $1}')
-"$ntbak" image "/dev/$group/classic" "$work/n.ntbak" --raw --snapshot none >/tmp/said 2>&1
-try "killed: named at the next run" -- grep -q "snapshot delete $name" /tmp/said
+"$ntbak" image "/dev/$group/classic" "$work/n.ntbak" --raw --snapshot none >"$work/log" 2>&1
+try "killed: named at the next run" -- grep "snapshot delete $name" "$work/log"
 try "killed: removed by its name" -- "$ntbak" snapshot delete "$name"
 holds "killed: nothing is left" -- none_left
 exit $((bad > 0))
