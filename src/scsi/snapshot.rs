@@ -132,7 +132,7 @@ pub fn offered(unit: &Unit) -> Result<bool> {
     let ask = [
         op::MAINTENANCE_IN,
         0x0c,
-        0x02,
+        0x03,
         op::NTBAK_SNAPSHOT,
         0,
         CREATE,
@@ -189,10 +189,120 @@ pub fn describe(unit: &Unit, id: u64) -> Result<Option<UnitSnapshot>> {
 
 /// Deletes a snapshot. False when there is none such any more.
 pub fn delete(unit: &Unit, id: u64) -> Result<bool> {
-    if describe(unit, id)?.is_none() {
-        return Ok(false);
+    expect(unit)?;
+    let deleted = unit.run_plain("Deleting a snapshot", &cdb(DELETE, id, 0), LONG);
+    match deleted {
+        Err(_) if describe(unit, id)?.is_none() => Ok(false),
+        other => other.map(|()| true),
     }
-    let cdb = cdb(DELETE, id, 0);
-    unit.run_plain("Deleting a snapshot", &cdb, LONG)?;
-    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scsi::double::{Double, Reply};
+    use crate::scsi::{Sense, SenseKey};
+    use proptest::prelude::*;
+
+    fn descriptor(id: u8) -> [u8; DESCRIPTOR] {
+        let mut d = [0; DESCRIPTOR];
+        d[1] = 3;
+        d[15] = id;
+        d[16..32].fill(0x6a);
+        d[37] = 1; // 64 KiB
+        d[46] = 4; // 1024 ms
+        d[48] = 9;
+        d[56] = 2;
+        d[70] = 2;
+        d
+    }
+
+    fn told(ids: &[u8]) -> Vec<u8> {
+        let mut b = vec![0, 0, 0, (ids.len() * DESCRIPTOR) as u8, 0, 8, 0, 0];
+        ids.iter().for_each(|id| b.extend(descriptor(*id)));
+        b
+    }
+
+    /// A unit that says it is one of ours.
+    fn ours() -> std::sync::Arc<Double> {
+        let double = Double::new("u");
+        let mut inquiry = vec![0; 96];
+        inquiry[4] = 91;
+        inquiry[8..32].copy_from_slice(b"NTBAK   VIRTUAL DISK    ");
+        double.always(&[0x12, 0, 0, 0, 96, 0], Reply::data(inquiry));
+        let ask = [0xa3, 0x0c, 3, 0xc4, 0, 1, 0, 0, 0, 20, 0, 0];
+        double.always(&ask, Reply::data([0, 3, 0, 16]));
+        double
+    }
+
+    #[test]
+    fn made_found_and_deleted() {
+        let double = ours();
+        let mut c = [0; 16];
+        (c[0], c[1], c[9], c[13]) = (0xc4, 1, 0x77, 80);
+        double.expect(&c, Reply::data(told(&[5])));
+        let unit = Unit::new(double.clone());
+        let one = create(&unit, 0x77).unwrap();
+        let wanted = UnitSnapshot {
+            lun: 3 << 48,
+            id: 5,
+            naa: [0x6a; 16],
+            bytes: 1 << 16,
+            created: SystemTime::UNIX_EPOCH + Duration::from_millis(1024),
+            tag: 9 << 56,
+            method: Method::CopyOnWrite,
+            lost: false,
+            held: 512,
+        };
+        assert_eq!((one.number(), one), (Some(3), wanted));
+        let list = cdb(LIST, 0, ROOM);
+        double.always(&list, Reply::data(told(&[5, 6])));
+        assert_eq!(describe(&unit, 6).unwrap().unwrap().id, 6);
+        assert_eq!(describe(&unit, 7).unwrap(), None);
+        let refused = || Reply::check(Sense::new(SenseKey::IllegalRequest, 0x24, 0));
+        double.expect(&cdb(DELETE, 6, 0), Reply::good());
+        double.expect(&cdb(DELETE, 7, 0), refused());
+        double.expect(&cdb(DELETE, 5, 0), refused());
+        assert!(delete(&unit, 6).unwrap());
+        assert!(!delete(&unit, 7).unwrap());
+        assert!(delete(&unit, 5).is_err());
+        double.finish();
+    }
+
+    #[test]
+    fn other_makers_are_not_asked() {
+        let double = Double::new("u");
+        let mut inquiry = vec![0; 96];
+        inquiry[4] = 91;
+        inquiry[8..32].copy_from_slice(b"ACME    VIRTUAL DISK    ");
+        double.always(&[0x12, 0, 0, 0, 96, 0], Reply::data(inquiry));
+        let unit = Unit::new(double.clone());
+        assert!(list(&unit).unwrap().is_empty());
+        assert!(create(&unit, 0).unwrap_err().advice().is_some());
+        assert!(double.sent().iter().all(|s| s.cdb[0] == 0x12));
+        // One of ours that is too old, or a snapshot.
+        let double = Double::new("u");
+        let mut inquiry = vec![0; 96];
+        inquiry[4] = 91;
+        inquiry[8..32].copy_from_slice(b"NTBAK   VIRTUAL DISK    ");
+        double.always(&[0x12, 0, 0, 0, 96, 0], Reply::data(inquiry));
+        let ask = [0xa3, 0x0c, 3, 0xc4, 0, 1, 0, 0, 0, 20, 0, 0];
+        double.always(&ask, Reply::data([0, 1, 0, 0]));
+        assert!(!offered(&Unit::new(double)).unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_understood_or_refused(b in prop::collection::vec(any::<u8>(), 0..300)) {
+            let double = ours();
+            double.always(&cdb(CREATE, 0, HEADER + DESCRIPTOR), Reply::data(b.clone()));
+            double.always(&cdb(LIST, 0, ROOM), Reply::data(b.clone()));
+            let unit = Unit::new(double);
+            let _ = create(&unit, 0);
+            if let Ok(all) = list(&unit) {
+                prop_assert!(all.len() * DESCRIPTOR <= b.len());
+                prop_assert!(all.iter().all(|s| s.number() <= Some(0x3fff)));
+            }
+        }
+    }
 }

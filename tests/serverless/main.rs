@@ -9,6 +9,7 @@ mod faults;
 mod hostile;
 mod rig;
 mod round;
+mod snapshot;
 
 use std::path::PathBuf;
 

@@ -324,7 +324,8 @@ pub fn signal(child: &Child, name: &str) {
     assert!(sent.unwrap().success());
 }
 
-fn program(dir: &Path) -> Command {
+/// The program, in a folder.
+pub fn program(dir: &Path) -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_ntbak"));
     c.current_dir(dir).env("XDG_STATE_HOME", dir.join("state"));
     c

@@ -437,14 +437,15 @@ impl<'a> Engine<'a> {
         out.left -= n;
         let start = out.at;
         out.at += n;
+        if n > 0 {
+            unit.0.statistics().writing();
+        }
         let written = put(disk, start, &rope);
         let done = match &written {
             Ok(()) => n,
             Err((good, _)) => (*good as u64).min(n),
         };
-        if n > 0 {
-            unit.0.statistics().wrote(done / block);
-        }
+        unit.0.statistics().came(done / block);
         self.count(k, done);
         match (written, stop) {
             (Err((_, f)), _) => Err(Failed::destination(k, f)),

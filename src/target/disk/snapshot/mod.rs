@@ -1,6 +1,9 @@
 //! Snapshots of a disk unit, each a unit of its own: `docs/copy.md` section 7
 //! defines the command.
 
+#[cfg(test)]
+mod tests;
+
 use super::aside::Aside;
 use super::transfer::Job;
 use super::{Backing, DiskUnit};
@@ -11,8 +14,9 @@ use crate::target::lun::Reply;
 use crate::target::roster::{Event, Happened, Roster};
 use crate::units::human_bytes;
 use rustix::fs::ioctl_ficlone;
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
@@ -233,7 +237,7 @@ fn take(job: &Job<'_>, roster: &Arc<Roster>, one: &Taken) -> io::Result<(DiskUni
 
 /// A file for what is put aside: where it was asked for; else beside the disk,
 /// else with the temporary files.
-fn unnamed(folder: Option<PathBuf>, beside: Option<&std::path::Path>) -> io::Result<std::fs::File> {
+fn unnamed(folder: Option<PathBuf>, beside: Option<&Path>) -> io::Result<File> {
     let folders = match (folder, beside) {
         (Some(f), _) => vec![f],
         (None, Some(b)) => vec![b.to_owned(), std::env::temp_dir()],

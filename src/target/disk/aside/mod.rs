@@ -6,6 +6,9 @@
 //! there is one, the disk may have been changed already, and the cell is read
 //! again from where it was put. So readers never hold up writers.
 
+#[cfg(test)]
+mod tests;
+
 use crate::target::common::lock;
 use std::collections::BTreeSet;
 use std::fs::File;
