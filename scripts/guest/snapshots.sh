@@ -47,18 +47,18 @@ none_left() { ! { lvs --noheadings -o lv_name "$group"; dmsetup ls; losetup; ls 
 
 disk pv 400M
 pvcreate -q "$l" >/dev/null && vgcreate -q "$group" "$l" >/dev/null || { fail "no volume group"; exit 1; }
-lvcreate -q -y -Wn -Zn -L 24M -n classic "$group" >/dev/null 2>&1
-lvcreate -q -y -L 60M -T "$group/pool" >/dev/null 2>&1
-lvcreate -q -y -V 16M -T "$group/pool" -n thin >/dev/null 2>&1
-disk plain 16M
-echo "0 32768 linear $l 0" | dmsetup create "$group-plain"
+lvcreate -q -y -Wn -Zn -L 12M -n classic "$group" >/dev/null 2>&1
+lvcreate -q -y -L 32M -T "$group/pool" >/dev/null 2>&1
+lvcreate -q -y -V 8M -T "$group/pool" -n thin >/dev/null 2>&1
+disk plain 8M
+echo "0 16384 linear $l 0" | dmsetup create "$group-plain"
 dmsetup mknodes
 for part in classic thin plain; do
   case $part in
     plain) device=/dev/mapper/$group-plain way=dm more="--snapshot-dir $work" ;;
     *) device=/dev/$group/$part way=lvm more= ;;
   esac
-  head -c 2000000 /dev/urandom | dd of="$device" bs=1M seek=8 conv=notrunc 2>/dev/null
+  head -c 2000000 /dev/urandom | dd of="$device" bs=1M seek=4 conv=notrunc 2>/dev/null
   write "$device"
   # shellcheck disable=SC2086
   try "$part: backup by a snapshot of $way while it is written" -- \
@@ -78,14 +78,14 @@ for part in classic thin plain; do
     "$ntbak" image "$device" "$work/$part.ntbak" --force --raw --snapshot $way $more
 done
 # The room for changes is too small for what is written while the backup goes on.
-(while :; do head -c 20M /dev/urandom | dd of="/dev/$group/classic" bs=1M oflag=direct iflag=fullblock 2>/dev/null || exit; done) &
+(while :; do head -c 8M /dev/urandom | dd of="/dev/$group/classic" bs=1M oflag=direct iflag=fullblock 2>/dev/null || exit; done) &
 writer=$!
 "$ntbak" image "/dev/$group/classic" "$work/o.ntbak" --raw --level 19 --threads 1 --snapshot lvm \
-  --quiet 0 --snapshot-size 4M >/tmp/said 2>&1
+  --quiet 0 --snapshot-size 4M >"$work/log" 2>&1
 code=$?
 quiet
 same "overflow: the run fails" -- 1 $code
-try "overflow: and says why" -- grep -q "room for changes.*is full" /tmp/said
+try "overflow: and says why" -- grep "room for changes.*is full" "$work/log"
 try "overflow: the archive does not look whole" -- test ! -e "$work/o.ntbak"
 holds "overflow: nothing is left" -- none_left
 # A device in use is refused by default where no snapshot can be had, else read from one.
@@ -97,15 +97,15 @@ if mkfs.ext4 -q -F "/dev/$group/classic" && mkdir -p "$work/mnt" && mount "/dev/
   try "mounted: what was in the cache is in it" -- grep -q flushed "$work/m.img"
 fi
 # Killed: named at the next run, removed by its name.
-head -c 20M /dev/urandom | dd of="/dev/$group/classic" bs=1M iflag=fullblock 2>/dev/null
+head -c 8M /dev/urandom | dd of="/dev/$group/classic" bs=1M iflag=fullblock 2>/dev/null
 mountpoint -q "$work/mnt" && umount "$work/mnt"
 "$ntbak" image "/dev/$group/classic" "$work/k.ntbak" --raw --level 19 --threads 1 --snapshot lvm --quiet 0 >/dev/null 2>&1 &
 pid=$!
 within 60 test -e "$work/k.ntbak.partial"
 kill -KILL $pid; wait $pid 2>/dev/null
 name=$("$ntbak" snapshot list | awk '{print $1}')
-"$ntbak" image "/dev/$group/classic" "$work/n.ntbak" --raw --snapshot none >/tmp/said 2>&1
-try "killed: named at the next run" -- grep -q "snapshot delete $name" /tmp/said
+"$ntbak" image "/dev/$group/classic" "$work/n.ntbak" --raw --snapshot none >"$work/log" 2>&1
+try "killed: named at the next run" -- grep "snapshot delete $name" "$work/log"
 try "killed: removed by its name" -- "$ntbak" snapshot delete "$name"
 holds "killed: nothing is left" -- none_left
 exit $((bad > 0))

@@ -271,7 +271,7 @@ pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
         }
     };
     still::tell(&still, console);
-    let done = backup(args, &still, &mut places, tape, console);
+    let done = backup(args, &still, &mut places, tape, console).map_err(|e| still.reason(e));
     args.still.end(still, console);
     done
 }

@@ -398,6 +398,15 @@ impl Still {
         Ok(place)
     }
 
+    /// Why reading failed: a snapshot that is worth nothing any more fails in many ways.
+    pub fn reason(&self, e: Error) -> Error {
+        let lost = self.pulse().and_then(|p| p.beat(true).err());
+        match e.kind() {
+            ErrorKind::Interrupted => e,
+            _ => lost.unwrap_or(e),
+        }
+    }
+
     /// Deletes the snapshot, or lets it be. Nothing may read it any more.
     pub fn end(self, keep: bool) -> Result<()> {
         self.held.map_or(Ok(()), |h| h.end(keep))
