@@ -173,7 +173,7 @@ impl Survey {
             true => old.iter().map(|r| r.end - r.start).sum(),
             false => bitmap_bytes(total).div_ceil(cluster),
         };
-        let keep = match same {
+        let keep = match kept == total {
             true => need,
             false => need.min(bitmap_bytes(kept).div_ceil(cluster)),
         };
