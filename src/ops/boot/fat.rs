@@ -28,8 +28,12 @@ impl Read for Medium {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.left = (self.left.checked_sub(1)).ok_or_else(|| other("it goes round in circles"))?;
         let left = self.source.len().saturating_sub(self.at);
-        if buf.is_empty() || left == 0 {
+        if buf.is_empty() {
             return Ok(0);
+        }
+        if left == 0 {
+            // To the crate an end would be that of a directory.
+            return Err(other(format!("it ends at byte {:#x}", self.source.len())));
         }
         let first = self.at / BLOCK * BLOCK;
         let block = match self.block.take().filter(|(at, _)| *at == first) {

@@ -228,7 +228,7 @@ impl Journal {
         if !file.metadata().map_err(fail)?.is_file() {
             return Err(Error::usage("The journal is not a regular file").of(name));
         }
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !locked(&file) {
             return Err(Error::refused("Another run keeps this journal now").of(name));
         }
         Ok(Self {
@@ -334,4 +334,15 @@ fn same(was: &Subject, is: &Subject) -> Result<()> {
         return refuse("its plan was another one");
     }
     Ok(())
+}
+
+/// Locks the file of a journal. A process that is just being started may hold a
+/// copy of a descriptor that was closed, until its own program begins.
+fn locked(file: &File) -> bool {
+    (0..20).any(|i| {
+        if i > 0 {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+    })
 }
