@@ -84,6 +84,10 @@ impl Source for SpillSource {
     fn name(&self) -> &str {
         self.inner.name()
     }
+
+    fn lost_together(&self) -> Option<u64> {
+        self.inner.lost_together()
+    }
 }
 
 #[cfg(test)]
