@@ -144,6 +144,46 @@ fn a_relocation_ends_as_if_nothing_had_been() {
     }
 }
 
+/// Nothing is left to do but to drop the journal: the file has its name.
+#[test]
+fn an_end_that_only_the_journal_missed() {
+    let dir = Dir::with("disk-mbr");
+    expect(&dir, 0, &["image", "disk-mbr.img", "a.ntbak", "-q"]);
+    let args = ["restore", "a.ntbak", "r.img", "-q"];
+    let journal = dir.join("r.img.partial.journal");
+    let kept = dir.join("kept");
+    for _ in 0..50 {
+        let _ = fs::remove_file(dir.join("r.img"));
+        let mut child = ntbak().current_dir(&*dir).args(args).spawn().unwrap();
+        while child.try_wait().unwrap().is_none() && fs::hard_link(&journal, &kept).is_err() {}
+        assert!(child.wait().unwrap().success());
+        if kept.exists() {
+            break;
+        }
+    }
+    // Both names of one journal: it went on to its last line.
+    fs::rename(&kept, &journal).unwrap();
+    assert!(fs::read_to_string(&journal).unwrap().contains("finishing"));
+    fs::copy(&journal, dir.join("saved")).unwrap();
+    let whole = fs::read(dir.join("r.img")).unwrap();
+    expect(
+        &dir,
+        5,
+        &["restore", "a.ntbak", "r.img", "--size", "min", "--resume"],
+    );
+    expect(&dir, 0, &[&args[..], &["--resume", "--dry-run"]].concat());
+    expect(&dir, 0, &[&args[..], &["--resume", "--verify"]].concat());
+    assert!(fs::read(dir.join("r.img")).unwrap() == whole && !journal.exists());
+    // Another file has taken the name: it is not ours.
+    fs::rename(dir.join("saved"), &journal).unwrap();
+    fs::write(dir.join("other"), &whole).unwrap();
+    fs::rename(dir.join("other"), dir.join("r.img")).unwrap();
+    expect(&dir, 5, &[&args[..], &["--resume"]].concat());
+    let out = expect(&dir, 1, &[&args[..], &["--resume", "--force"]].concat());
+    assert!(text(&out.stderr).contains("no partial file"));
+    assert!(fs::read(dir.join("r.img")).unwrap() == whole);
+}
+
 /// New identities are drawn once, whatever happens in between.
 #[test]
 fn identities_survive_an_interruption() {

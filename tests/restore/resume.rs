@@ -25,6 +25,7 @@ fn subject(plan: &RestorePlan, archive: &str) -> Subject {
             bytes: plan.bytes,
             sector_bytes: 512,
             serial: None,
+            inode: None,
         },
         decided: Default::default(),
     }

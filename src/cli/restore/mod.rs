@@ -306,7 +306,7 @@ fn go<R: Input + Send>(
     let journal_at = journal_path(args, there.as_ref());
     let wishes = wishes(args, frame, archive.is_some());
     let before = match args.resume {
-        true => Some(Journal::decided(journal_at.as_ref().map_err(again)?)?),
+        true => Some(Journal::subject(journal_at.as_ref().map_err(again)?)?),
         false => None,
     };
     let reading = there.as_ref().map(There::reading);
@@ -315,7 +315,10 @@ fn go<R: Input + Send>(
         _ => None,
     };
     let new = match archive {
-        Some((a, _)) => replace(a, &wishes, onto, before.as_ref(), console),
+        Some((a, _)) => {
+            let before = before.as_ref().map(|b| &b.decided);
+            replace(a, &wishes, onto, before, console)
+        }
         None => in_place(disk, &wishes),
     }
     .map_err(|e| e.of(args.archive.display().to_string()))?;
@@ -327,6 +330,11 @@ fn go<R: Input + Send>(
     if args.dry_run {
         match &there {
             Some(t) => plan.fits(&*t.sink)?,
+            // Opening the file of an interrupted run changes nothing.
+            None if args.resume => {
+                let before = before.as_ref().map(|b| &b.target);
+                Target::make(args, plan.bytes, plan.sector_bytes, before)?;
+            }
             None => fits_file(args)?,
         }
         console.end_of_dry_run();
@@ -344,7 +352,10 @@ fn go<R: Input + Send>(
     let started = Instant::now();
     let target = match there {
         Some(t) => Target::There(t),
-        None => Target::make(args, plan.bytes, plan.sector_bytes)?,
+        None => {
+            let before = before.as_ref().map(|b| &b.target);
+            Target::make(args, plan.bytes, plan.sector_bytes, before)?
+        }
     };
     plan.fits(target.sink())?;
     let subject = Subject {

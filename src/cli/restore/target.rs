@@ -106,15 +106,20 @@ pub enum Target {
 }
 
 impl Target {
-    /// A file of this length; the partial one of an interrupted run with
-    /// `--resume`.
-    pub fn make(args: &RestoreArgs, len: u64, sector_size: u32) -> Result<Self> {
+    /// A file of this length; that of an interrupted run with `--resume`, which
+    /// may have its name already.
+    pub fn make(
+        args: &RestoreArgs,
+        len: u64,
+        sector_size: u32,
+        before: Option<&TargetId>,
+    ) -> Result<Self> {
         let how = FileSinkOptions {
             force: args.force,
             sector_size,
         };
         let made = match args.resume {
-            true => FileSink::reopen(&args.target, len, how),
+            true => FileSink::reopen(&args.target, len, how, before.and_then(|b| b.inode)),
             false => FileSink::create(&args.target, len, how),
         };
         Ok(Self::File(Box::new(made?)))
@@ -131,15 +136,16 @@ impl Target {
     /// By what it is known again.
     pub fn id(&self) -> TargetId {
         let sink = self.sink();
-        let (name, serial) = match self {
-            Self::File(f) => (f.partial_path().display().to_string(), None),
-            Self::There(t) => (t.name.clone(), t.serial.clone()),
+        let (name, serial, inode) = match self {
+            Self::File(f) => (in_full(f.partial_path()), None, f.inode()),
+            Self::There(t) => (t.name.clone(), t.serial.clone(), None),
         };
         TargetId {
             name,
             bytes: sink.len(),
             sector_bytes: sink.sector_size(),
             serial,
+            inode,
         }
     }
 }
@@ -242,6 +248,16 @@ pub fn is_device(path: &Path) -> bool {
 
 fn full(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// The name of a file that need not be there, whatever the directory of the run.
+fn in_full(path: &Path) -> String {
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty());
+    let dir = dir.unwrap_or(Path::new(".")).canonicalize();
+    match (dir, path.file_name()) {
+        (Ok(dir), Some(name)) => dir.join(name).display().to_string(),
+        _ => path.display().to_string(),
+    }
 }
 
 /// The name that a file target has until it is whole.

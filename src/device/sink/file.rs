@@ -7,6 +7,7 @@ use crate::units::ByteRange;
 use rustix::fs::{FallocateFlags, FlockOperation, flock};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -88,26 +89,46 @@ impl FileSink {
     }
 
     /// Opens the partial file of an interrupted run to go on with it: it has
-    /// this length, and what was never written is still a hole.
-    pub fn reopen(target: &Path, len: u64, options: FileSinkOptions) -> Result<Self> {
+    /// this length, and what was never written is still a hole. The run may have
+    /// ended just when the file had got its name: it is known by its inode.
+    pub fn reopen(
+        target: &Path,
+        len: u64,
+        options: FileSinkOptions,
+        inode: Option<u64>,
+    ) -> Result<Self> {
         let name = target.display().to_string();
-        let (target, partial) = names(target, options.force)?;
-        let partial_name = partial.display().to_string();
-        if !partial.exists() {
-            return Err(Error::not_found("There is no partial file to go on with")
-                .of(partial_name)
-                .hint("start without --resume"));
-        }
+        let is_ours = |path: &Path| {
+            let meta = std::fs::metadata(path);
+            inode.is_some() && meta.is_ok_and(|m| m.is_file() && Some(m.ino()) == inode)
+        };
+        let has_name = is_ours(target);
+        let (target, partial) = names(target, options.force || has_name)?;
+        let (path, finished) = match partial.exists() {
+            true if has_name && !is_ours(&partial) => {
+                return Err(Error::refused("The restored file has its name already")
+                    .of(name)
+                    .hint(format!("remove {}", partial.display())));
+            }
+            true => (&partial, false),
+            false if has_name => (&target, true),
+            false => {
+                return Err(Error::not_found("There is no partial file to go on with")
+                    .of(partial.display().to_string())
+                    .hint("start without --resume"));
+            }
+        };
+        let path_name = path.display().to_string();
         let mut how = File::options();
         let file = how
             .read(true)
             .write(true)
-            .open(&partial)
-            .map_err(|e| Error::io("Cannot open the partial file", e).of(&*partial_name))?;
+            .open(path)
+            .map_err(|e| Error::io("Cannot open the partial file", e).of(&*path_name))?;
         let meta = file.metadata().ok().filter(|m| m.is_file());
         if meta.is_none() || flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(
-                Error::refused("Another run is writing this partial file now").of(partial_name),
+                Error::refused("Another run is writing this partial file now").of(path_name),
             );
         }
         let found = meta.map_or(0, |m| m.len());
@@ -115,7 +136,7 @@ impl FileSink {
             return Err(Error::refused(format!(
                 "The partial file has {found} bytes, the restore was to make {len}"
             ))
-            .of(partial_name)
+            .of(path_name)
             .hint("start again without --resume"));
         }
         // Which parts were written is not known any more.
@@ -126,8 +147,13 @@ impl FileSink {
             partial,
             force: options.force,
             written: Mutex::new([all].into_iter().collect()),
-            finished: AtomicBool::new(false),
+            finished: AtomicBool::new(finished),
         })
+    }
+
+    /// By what the file is known again under another name.
+    pub fn inode(&self) -> Option<u64> {
+        self.opened.file.metadata().ok().map(|m| m.ino())
     }
 
     /// The name it has until it is finished.
@@ -138,33 +164,40 @@ impl FileSink {
     /// Makes everything durable and gives the file its name.
     pub fn finish(&self) -> Result<()> {
         self.sync()?;
-        if self.finished.load(Ordering::SeqCst) {
-            return Ok(());
+        if !self.finished.load(Ordering::SeqCst) {
+            self.give_name().map_err(|e| {
+                Error::io("Cannot give the finished file its name", e)
+                    .of(&*self.opened.name)
+                    .hint(format!(
+                        "everything is written in {}",
+                        self.partial.display()
+                    ))
+            })?;
+            self.finished.store(true, Ordering::SeqCst);
         }
-        // Without force the name must still be free: a hard link fails when it
-        // is not, a rename would replace silently. File systems without hard
-        // links get the rename after a look.
-        let named = if self.force {
-            std::fs::rename(&self.partial, &self.target)
-        } else {
-            match std::fs::hard_link(&self.partial, &self.target) {
-                Ok(()) => std::fs::remove_file(&self.partial),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(e),
-                Err(_) if self.target.exists() => Err(io::ErrorKind::AlreadyExists.into()),
-                Err(_) => std::fs::rename(&self.partial, &self.target),
-            }
-        };
-        named.map_err(|e| {
-            Error::io("Cannot give the finished file its name", e)
-                .of(&*self.opened.name)
-                .hint(format!(
-                    "everything is written in {}",
-                    self.partial.display()
-                ))
-        })?;
-        self.finished.store(true, Ordering::SeqCst);
         sync_directory(&self.target)
             .map_err(|e| Error::io("Cannot make the new name durable", e).of(&*self.opened.name))
+    }
+
+    /// Without force the name must still be free: a hard link fails when it is
+    /// not, a rename would replace silently. File systems without hard links get
+    /// the rename after a look.
+    fn give_name(&self) -> io::Result<()> {
+        let inode_of = |path: &Path| std::fs::metadata(path).ok().map(|m| m.ino());
+        let ours = inode_of(&self.partial);
+        if ours.is_some() && inode_of(&self.target) == ours {
+            // An interrupted run got as far as the link.
+            return std::fs::remove_file(&self.partial);
+        }
+        if self.force {
+            return std::fs::rename(&self.partial, &self.target);
+        }
+        match std::fs::hard_link(&self.partial, &self.target) {
+            Ok(()) => std::fs::remove_file(&self.partial),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(e),
+            Err(_) if self.target.exists() => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => std::fs::rename(&self.partial, &self.target),
+        }
     }
 
     /// Removes the partial file; the target is as it was before.
@@ -255,7 +288,6 @@ impl Sink for FileSink {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_file_appears_whole_or_not_at_all() {
@@ -287,6 +319,50 @@ mod tests {
         assert_eq!(got.iter().filter(|&&b| b != 0).count(), 4097);
         let blocks = std::fs::metadata(&path).unwrap().blocks();
         assert!(blocks * 512 < 1 << 17, "{blocks} blocks: not sparse");
+    }
+
+    #[test]
+    fn what_got_its_name_is_known_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.img");
+        let plain = FileSinkOptions::default();
+        let s = FileSink::create(&path, 3, plain).unwrap();
+        let ours = s.inode();
+        s.write_at(0, b"new").unwrap();
+        // Stopped between the two steps of giving it its name.
+        std::fs::hard_link(s.partial_path(), &path).unwrap();
+        drop(s);
+        let e = FileSink::reopen(&path, 3, plain, None).err().unwrap();
+        assert_eq!(e.kind(), ErrorKind::Refused);
+        let s = FileSink::reopen(&path, 3, plain, ours).unwrap();
+        s.finish().unwrap();
+        assert!(!s.partial_path().exists());
+        drop(s);
+        // Stopped behind them.
+        let s = FileSink::reopen(&path, 3, plain, ours).unwrap();
+        s.write_at(0, b"New").unwrap();
+        s.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"New");
+        drop(s);
+        let e = FileSink::reopen(&path, 4, plain, ours).err().unwrap();
+        assert_eq!(e.kind(), ErrorKind::Refused);
+        // Another partial file has begun since.
+        std::fs::write(dir.path().join("out.img.partial"), "abc").unwrap();
+        let e = FileSink::reopen(&path, 3, plain, ours).err().unwrap();
+        assert!(e.to_string().contains("name already"), "{e}");
+        // Another file took the name.
+        std::fs::remove_file(dir.path().join("out.img.partial")).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let force = FileSinkOptions {
+            force: true,
+            ..plain
+        };
+        std::fs::write(dir.path().join("other"), "old").unwrap();
+        std::fs::rename(dir.path().join("other"), &path).unwrap();
+        if std::fs::metadata(&path).ok().map(|m| m.ino()) != ours {
+            let e = FileSink::reopen(&path, 3, force, ours).err().unwrap();
+            assert_eq!(e.kind(), ErrorKind::NotFound);
+        }
     }
 
     #[test]

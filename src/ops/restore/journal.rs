@@ -51,6 +51,9 @@ pub struct TargetId {
     /// Serial number, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+    /// Inode of a file that is made: it gets another name in the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
 }
 
 impl TargetId {
@@ -163,13 +166,13 @@ impl Journal {
         Ok(new)
     }
 
-    /// What an interrupted run decided.
-    pub fn decided(path: &Path) -> Result<Decided> {
+    /// What an interrupted run was about.
+    pub fn subject(path: &Path) -> Result<Subject> {
         let old = Self::open_old(path)?;
         let mut reader = BufReader::new(&old.file);
         let first = line::<First>(&mut reader).map_err(|e| old.failed(e))?;
         let (first, _) = first.ok_or_else(|| old.damaged(NO_FIRST))?;
-        Ok(first.subject.decided)
+        Ok(first.subject)
     }
 
     fn open_old(path: &Path) -> Result<Self> {
