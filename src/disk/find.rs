@@ -5,7 +5,7 @@ use super::gpt::{Attempt, Gpt, Side};
 use super::layout::{Container, Layout, Partition, PartitionType, TableKind};
 use super::mbr::{self, MBR_BYTES, Mbr, MbrEntry};
 use super::read_some;
-use super::recognise::{Content, recognise};
+use super::recognise::{Content, may_own, recognise};
 use crate::device::{RangeSet, Source};
 use crate::error::{Error, Result};
 use crate::units::{ByteRange, Lba};
@@ -58,12 +58,21 @@ pub fn open_layout_with(source: &dyn Source, options: LayoutOptions) -> Result<L
         gaps: Vec::new(),
         notes: Vec::new(),
     };
-    let whole = recognise(source, 0, source.len())?;
-    let record = read_some(source, 0, MBR_BYTES)?.and_then(|s| Mbr::parse(&s).ok());
+    let first = read_some(source, 0, MBR_BYTES)?;
+    let record = first.as_deref().and_then(|s| Mbr::parse(s).ok());
     let record = record.as_ref();
     let finder = Finder {
         source,
         sizes: &sizes,
+    };
+    // Looking at all of it costs the most of the whole search; beside a table
+    // with entries only a first sector of two minds needs it.
+    let decided = !options.bare
+        && record.is_some_and(|r| r.used().next().is_some())
+        && !first.as_deref().is_some_and(may_own);
+    let whole = match decided {
+        true => Content::Unknown,
+        false => recognise(source, 0, source.len())?,
     };
     let nothing = matches!(
         whole,

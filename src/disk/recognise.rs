@@ -235,6 +235,11 @@ fn from_first_sector(b: &[u8]) -> Option<Content> {
     })
 }
 
+/// False when a first sector is of none of the kinds that own it.
+pub(super) fn may_own(sector: &[u8]) -> bool {
+    from_first_sector(sector).is_some() || fat(sector).is_some()
+}
+
 /// Tells the content from the first bytes of a volume.
 fn from_head(b: &[u8]) -> Content {
     let has = |at: usize, mark: &[u8]| b.get(at..at + mark.len()) == Some(mark);

@@ -51,40 +51,59 @@ pub enum LogState {
 impl LogState {
     /// Reads the restart pages. Never fails.
     pub fn read(volume: &Volume) -> Self {
-        match pages(volume) {
-            Ok(bytes) => Self::from_pages(&bytes),
+        match Self::from_pages(|at| page(volume, at)) {
+            Ok(state) => state,
             Err(e) => Self::Unknown { why: e.to_string() },
         }
     }
 
-    fn from_pages(bytes: &[u8]) -> Self {
+    /// `page` gives the page that lies at an offset, cut off at the end of the file.
+    fn from_pages(page: impl Fn(usize) -> Result<Vec<u8>>) -> Result<Self> {
+        let bytes = page(0)?;
         if !bytes.is_empty() && bytes[..bytes.len().min(PAGE)].iter().all(|&b| b == 0xff) {
-            return Self::Reset;
+            return Ok(Self::Reset);
         }
-        let first = restart(bytes);
-        let step = first.map_or(PAGE, |p| p.page_size);
-        let second = bytes.get(step..).and_then(restart);
+        let first = restart(&bytes);
+        let second = restart(&page(first.map_or(PAGE, |p| p.page_size))?);
         let newest = first.into_iter().chain(second).max_by_key(|p| p.lsn);
-        match newest {
+        Ok(match newest {
             Some(p) if p.clean => Self::Clean,
             Some(_) => Self::NotClean,
             None => Self::Unknown {
                 why: "Found no sound restart page in $LogFile".to_owned(),
             },
-        }
+        })
     }
 }
 
-fn pages(volume: &Volume) -> Result<Vec<u8>> {
+/// A page of the log: of the size that it states, where it states one.
+fn page(volume: &Volume, at: usize) -> Result<Vec<u8>> {
     let file = volume.file(RECORD)?;
     let Some(FileStream::NonResident(joined)) = file.stream(DATA, &[]) else {
         let e = Error::damaged("Found no non-resident $DATA in file record 2, $LogFile");
         return Err(e.at(file.base().offset()));
     };
-    let len = joined.header().size.min(2 * MAX_PAGE as u64) as usize;
-    let mut bytes = vec![0; len];
-    volume.read_extents(&joined.map, 0, &mut bytes)?;
-    Ok(bytes)
+    let there = joined.header().size.saturating_sub(at as u64);
+    let read = |len: usize| {
+        let mut bytes = vec![0; there.min(len as u64) as usize];
+        volume.read_extents(&joined.map, at as u64, &mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read(PAGE)?;
+    match stated_size(&bytes) {
+        Some(size) if size > PAGE => read(size),
+        _ => Ok(bytes),
+    }
+}
+
+/// The page size of what begins like a restart page.
+fn stated_size(bytes: &[u8]) -> Option<usize> {
+    let head = bytes.first_chunk::<0x20>()?;
+    let size = u32_at(head, 0x10) as usize;
+    let sound = matches!(&head[..4], b"RSTR" | b"CHKD")
+        && size.is_power_of_two()
+        && (512..=MAX_PAGE).contains(&size);
+    sound.then_some(size)
 }
 
 #[derive(Clone, Copy)]
@@ -95,14 +114,7 @@ struct Restart {
 }
 
 fn restart(bytes: &[u8]) -> Option<Restart> {
-    let head = bytes.first_chunk::<0x20>()?;
-    if !matches!(&head[..4], b"RSTR" | b"CHKD") {
-        return None;
-    }
-    let page_size = u32_at(head, 0x10) as usize;
-    if !page_size.is_power_of_two() || !(512..=MAX_PAGE).contains(&page_size) {
-        return None;
-    }
+    let page_size = stated_size(bytes)?;
     let mut page = bytes.get(..page_size)?.to_vec();
     apply_fixups(&mut page).ok()?;
     let area = page.get(usize::from(u16_at(&page, 0x18))..)?;
@@ -119,6 +131,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn read(bytes: &[u8]) -> LogState {
+        LogState::from_pages(|at| Ok(bytes.get(at..).unwrap_or_default().to_vec())).unwrap()
+    }
+
     fn page(lsn: u8, client: u16, flags: u16) -> Vec<u8> {
         let mut p = vec![0; PAGE];
         p[..8].copy_from_slice(b"RSTR\x1e\0\x09\0");
@@ -132,16 +148,13 @@ mod tests {
 
     #[test]
     fn the_newer_page_counts() {
-        let of = |a: Vec<u8>, b: Vec<u8>| LogState::from_pages(&[a, b].concat());
+        let of = |a: Vec<u8>, b: Vec<u8>| read(&[a, b].concat());
         let (clean, in_use) = (page(1, NO_CLIENT, 0), page(2, 0, 0));
         assert_eq!(of(clean.clone(), in_use.clone()), LogState::NotClean);
         assert_eq!(of(in_use, page(3, 0, CLEAN)), LogState::Clean);
         assert_eq!(of(vec![0; PAGE], clean), LogState::Clean);
-        assert_eq!(LogState::from_pages(&[0xff; 9000]), LogState::Reset);
-        assert!(matches!(
-            LogState::from_pages(&[]),
-            LogState::Unknown { .. }
-        ));
+        assert_eq!(read(&[0xff; 9000]), LogState::Reset);
+        assert!(matches!(read(&[]), LogState::Unknown { .. }));
     }
 
     proptest! {
@@ -153,7 +166,7 @@ mod tests {
                 p[0x10..0x14].copy_from_slice(&[0, 2, 0, 0]);
                 p[0x18..0x1a].copy_from_slice(&len.to_le_bytes());
             }
-            let _ = LogState::from_pages(&p);
+            let _ = read(&p);
         }
     }
 }

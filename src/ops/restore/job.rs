@@ -13,6 +13,9 @@ use crate::units::{ByteRange, ClusterSet};
 use std::collections::HashSet;
 use std::sync::Mutex;
 
+/// Bytes that are patched at a time.
+const PATCHED: usize = 1 << 20;
+
 /// A range of the target that is written last, and what goes there.
 struct Held {
     range: ByteRange,
@@ -64,8 +67,11 @@ pub struct Job<'a> {
     pub written: Mutex<Written>,
     pub counters: Mutex<Counters>,
     before: Option<Before>,
-    /// What is written over the restored bytes; known when it is read back.
+    /// What is written over the restored bytes.
     patched: RangeSet,
+    /// Where that came with the restored bytes: they were written as they will
+    /// be, and need not be written twice.
+    inlined: Mutex<RangeSet>,
 }
 
 impl<'a> Job<'a> {
@@ -81,7 +87,7 @@ impl<'a> Job<'a> {
         });
         let unit = u64::from(plan.sector_bytes);
         let mut patched = RangeSet::new();
-        if options.verify && plan.changes() {
+        if plan.changes() {
             plan.each_patch(&mut |at, bytes| {
                 patched.insert(span(at, bytes.len() as u64));
                 Ok(())
@@ -105,6 +111,7 @@ impl<'a> Job<'a> {
                 })
             }),
             patched,
+            inlined: Mutex::default(),
         })
     }
 
@@ -129,7 +136,10 @@ impl<'a> Job<'a> {
             let seen = self.check(header, landing, start, len).and_then(|()| {
                 landing.place(start, len, &mut |to, n| {
                     needed |= match to {
-                        Some(at) => self.is_held(span(at, n)) || self.is_patched(span(at, n)),
+                        Some(at) => {
+                            let whole = span(at, n);
+                            self.is_held(whole) || self.options.verify && self.is_patched(whole)
+                        }
                         None => self.options.verify,
                     };
                     Ok(())
@@ -205,13 +215,17 @@ impl<'a> Job<'a> {
                 };
                 if kind == RunKind::Data {
                     if let Some(raw) = raw {
-                        self.write(place, &raw[here..at], part)?;
+                        self.write_as_it_will_be(landing, place, &raw[here..at], part)?;
+                    }
+                    if self.is_patched(span(place, n)) {
+                        lock(&self.inlined).insert(span(place, n));
                     }
                     c.written += n;
                     pieces.push((place, n));
                     from.push(here);
                 } else if part == Part::All {
                     self.zero(place, n)?;
+                    self.not_inlined(span(place, n));
                 }
                 if let Some(touched) = &self.touched {
                     lock(touched).insert(place / unit..(place + n).div_ceil(unit));
@@ -262,14 +276,38 @@ impl<'a> Job<'a> {
                 hash.update(data);
                 continue;
             }
-            let mut buf = data.to_vec();
-            if let Some(change) = &landing.change {
-                change.patch_into(place - landing.base, &mut buf)?;
+            for (i, part) in data.chunks(PATCHED).enumerate() {
+                hash.update(&self.patched(landing, place + (i * PATCHED) as u64, part)?);
             }
-            self.plan.patch_tables_into(place, &mut buf);
-            hash.update(&buf);
         }
         Ok(*hash.finalize().as_bytes())
+    }
+
+    /// Restored bytes with what is written over them.
+    fn patched(&self, landing: &Landing, place: u64, data: &[u8]) -> Result<Vec<u8>> {
+        let mut buf = data.to_vec();
+        if let Some(change) = &landing.change {
+            change.patch_into(place - landing.base, &mut buf)?;
+        }
+        self.plan.patch_tables_into(place, &mut buf);
+        Ok(buf)
+    }
+
+    fn write_as_it_will_be(
+        &self,
+        landing: &Landing,
+        place: u64,
+        data: &[u8],
+        part: Part,
+    ) -> Result<()> {
+        if !self.is_patched(span(place, data.len() as u64)) {
+            return self.write(place, data, part);
+        }
+        for (i, piece) in data.chunks(PATCHED).enumerate() {
+            let at = place + (i * PATCHED) as u64;
+            self.write(at, &self.patched(landing, at, piece)?, part)?;
+        }
+        Ok(())
     }
 
     /// Writes, but keeps back what is written last.
@@ -325,7 +363,10 @@ impl<'a> Job<'a> {
                 let end = r.end.min(landing.region.bytes);
                 if r.start < end {
                     landing.place(r.start, end - r.start, &mut |to, n| match to {
-                        Some(at) => self.target.zero_at(at, n),
+                        Some(at) => {
+                            self.not_inlined(span(at, n));
+                            self.target.zero_at(at, n)
+                        }
                         None => Ok(()),
                     })?;
                 }
@@ -334,18 +375,30 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Writes what is written over the restored bytes.
+    fn not_inlined(&self, r: ByteRange) {
+        if self.is_patched(r) {
+            lock(&self.inlined).remove(r);
+        }
+    }
+
+    /// Writes what is written over the restored bytes and did not come with them.
     pub fn patch(&self, part: Part, observer: &dyn Observer) -> Result<()> {
         let unit = u64::from(self.plan.sector_bytes);
+        let inlined = lock(&self.inlined);
         self.plan.each_patch(&mut |at, bytes| {
             if observer.cancelled() {
                 return Err(Error::interrupted());
             }
+            let whole = span(at, bytes.len() as u64);
             if let Some(touched) = &self.touched {
-                let end = at + bytes.len() as u64;
-                lock(touched).insert(at / unit..end.div_ceil(unit));
+                lock(touched).insert(at / unit..whole.end.div_ceil(unit));
             }
-            self.write(at, bytes, part)
+            if inlined.within(whole).first() == Some(&whole) {
+                return Ok(());
+            }
+            let mut bytes = bytes.to_vec();
+            self.plan.patch_tables_into(at, &mut bytes);
+            self.write(at, &bytes, part)
         })
     }
 
