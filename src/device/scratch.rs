@@ -6,12 +6,17 @@ use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+/// Bytes that are written to the file at a time.
+const AT_ONCE: usize = 1 << 20;
+
 /// Grows at its end, is read anywhere.
 pub struct Scratch {
+    /// The last bytes: what the file has not got yet.
     memory: Vec<u8>,
     limit: usize,
     file: Option<File>,
-    len: u64,
+    /// Bytes in the file.
+    written: u64,
 }
 
 impl Scratch {
@@ -22,56 +27,64 @@ impl Scratch {
             memory: Vec::new(),
             limit,
             file: None,
-            len: 0,
+            written: 0,
         }
     }
 
     /// Bytes it holds.
     pub fn len(&self) -> u64 {
-        self.len
+        self.written + self.memory.len() as u64
     }
 
     /// True when it holds no byte.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Puts `bytes` at its end; returns where that was.
     pub fn append(&mut self, bytes: &[u8]) -> Result<u64> {
-        let at = self.len;
-        if self.file.is_none() && self.memory.len() + bytes.len() <= self.limit {
-            self.memory.extend_from_slice(bytes);
-        } else {
-            if self.file.is_none() {
-                let file = unnamed()?;
-                write(&file, &self.memory, 0)?;
-                self.memory = Vec::new();
-                self.file = Some(file);
-            }
-            if let Some(file) = &self.file {
+        let at = self.len();
+        let most = match self.file {
+            Some(_) => self.limit.min(AT_ONCE),
+            None => self.limit,
+        };
+        if self.memory.len() + bytes.len() > most {
+            let file = match &self.file {
+                Some(file) => file,
+                None => self.file.insert(unnamed()?),
+            };
+            write(file, &self.memory, self.written)?;
+            self.written = at;
+            self.memory.clear();
+            self.memory.shrink_to(AT_ONCE);
+            if bytes.len() > self.limit.min(AT_ONCE) {
                 write(file, bytes, at)?;
+                self.written += bytes.len() as u64;
+                return Ok(at);
             }
         }
-        self.len += bytes.len() as u64;
+        self.memory.extend_from_slice(bytes);
         Ok(at)
     }
 
     /// Fills `buf` from `at` on. Reading behind the end is an error.
     pub fn read_at(&self, at: u64, buf: &mut [u8]) -> Result<()> {
         let end = at.checked_add(buf.len() as u64);
-        if end.is_none_or(|e| e > self.len) {
+        if end.is_none_or(|e| e > self.len()) {
             return Err(Error::damaged(format!(
                 "A read of {} bytes at {at} reaches behind the {} bytes kept",
                 buf.len(),
-                self.len
+                self.len()
             )));
         }
-        match &self.file {
-            None => buf.copy_from_slice(&self.memory[at as usize..][..buf.len()]),
-            Some(file) => file
-                .read_exact_at(buf, at)
-                .map_err(|e| Error::io("Cannot read a temporary file", e))?,
+        let stored = self.written.saturating_sub(at).min(buf.len() as u64) as usize;
+        let (old, new) = buf.split_at_mut(stored);
+        if let Some(file) = &self.file {
+            file.read_exact_at(old, at)
+                .map_err(|e| Error::io("Cannot read a temporary file", e))?;
         }
+        let from = at.saturating_sub(self.written) as usize;
+        new.copy_from_slice(&self.memory[from..from + new.len()]);
         Ok(())
     }
 }

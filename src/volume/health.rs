@@ -6,9 +6,8 @@ use super::boot::{BOOT_LEN, Geometry, parse_boot};
 use super::file::FileStream;
 use super::logfile::LogState;
 use super::open::Volume;
-use super::path::VolumePath;
 use super::tree::Tree;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::units::RecordNo;
 use serde::{Deserialize, Serialize};
 
@@ -149,13 +148,14 @@ pub(crate) fn hibernation(volume: &Volume) -> Hibernation {
     }
 }
 
+/// What Windows hibernates into, in the root.
+pub(crate) const HIBERNATION: &[u8] = b"hiberfil.sys";
+
 /// The first four bytes of `/hiberfil.sys`, if it exists.
 fn signature(volume: &Volume) -> Result<Option<[u8; 4]>> {
     let tree = Tree::new(volume);
-    let found = match tree.lookup(&VolumePath::parse(b"/hiberfil.sys")?) {
-        Ok(found) => found,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
+    let Some(found) = tree.in_root(HIBERNATION)? else {
+        return Ok(None);
     };
     let stream = tree.open(&found)?;
     let mut head = [0; 4];

@@ -8,7 +8,7 @@ use crate::units::ClusterSet;
 /// Longest piece that is given out.
 const STEP: u64 = 1 << 20;
 /// Bytes kept in memory; more go to a temporary file.
-const IN_MEMORY: usize = 8 << 20;
+const IN_MEMORY: usize = 32 << 20;
 
 /// Where the bytes of a patch come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,10 +12,9 @@ use crate::units::{Lcn, Place, RecordNo};
 use crate::volume::attr::DATA;
 use crate::volume::extents::ExtentMap;
 use crate::volume::file::FileStream;
-use crate::volume::health::{Hibernation, hibernation};
+use crate::volume::health::{HIBERNATION, Hibernation, hibernation};
 use crate::volume::logfile::LogState;
 use crate::volume::open::Volume;
-use crate::volume::path::VolumePath;
 use crate::volume::tree::{Tree, names_of};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -267,7 +266,7 @@ fn hibernated(volume: &Volume) -> Result<Option<ExtentMap>> {
         return Ok(None);
     }
     let tree = Tree::new(volume);
-    let Ok(found) = tree.lookup(&VolumePath::parse(b"/hiberfil.sys")?) else {
+    let Ok(Some(found)) = tree.in_root(HIBERNATION) else {
         return Ok(None);
     };
     Ok(match volume.file(found.file.record)?.stream(DATA, &[]) {

@@ -30,6 +30,20 @@ impl Tree<'_> {
         Ok(at)
     }
 
+    /// A file in the root as the root's index has it: while that is sound, no
+    /// record is read but those on the way.
+    pub fn in_root(&self, name: &[u8]) -> Result<Option<Found>> {
+        if self.find(ROOT, name)?.is_none() {
+            return Ok(None);
+        }
+        let root = Found {
+            file: self.reference(ROOT)?,
+            path: Vec::new(),
+            stream: None,
+        };
+        self.step(&root, name).map(Some)
+    }
+
     /// A stream of a file, unless only a file has the whole as its name.
     fn step_stream(
         &self,
