@@ -158,6 +158,15 @@ impl ReworkReport {
                 ),
             );
         }
+        if touched && survey.called_free > 0 {
+            say(
+                "bitmap-mended",
+                format!(
+                    "{} clusters that file records in use name, and that $Bitmap called free, are in use in the new $Bitmap",
+                    survey.called_free
+                ),
+            );
+        }
         if self.records_damaged > 0 && !map.is_still() {
             say(
                 "damaged-records",

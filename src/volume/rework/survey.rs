@@ -79,6 +79,8 @@ pub struct Survey {
     pub(super) shadow_kept: u64,
     /// A sound record names clusters behind the end of the volume.
     pub(super) outside: bool,
+    /// Clusters that records in use name and `$Bitmap` calls free.
+    pub(super) called_free: u64,
     /// Records in use that cannot be followed.
     pub(super) damaged: u64,
     /// Damaged records that have a sound copy in `$MFTMirr`.
@@ -167,6 +169,9 @@ pub fn survey(volume: &Volume, observer: &dyn Observer) -> Result<Survey> {
     observer.end();
     scanned?;
     let cluster = u64::from(volume.geometry().cluster_size);
+    let mut called_free = owned.without(&pinned);
+    called_free.union(&fixed.without(&pinned));
+    let called_free = called_free.count();
     fixed.insert(0..BOOT_AREA.div_ceil(cluster).min(total));
     let bad = bad.without(&owned).without(&fixed);
     let mut pinned = pinned.without(&owned).without(&bad);
@@ -187,6 +192,7 @@ pub fn survey(volume: &Volume, observer: &dyn Observer) -> Result<Survey> {
         movable,
         bad,
         outside: all.outside,
+        called_free,
         damaged: all.damaged,
         mended: all.mended,
         log: LogState::read(volume),
