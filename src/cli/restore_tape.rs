@@ -4,7 +4,8 @@ use super::console::Console;
 use super::damage;
 use super::exit::Exit;
 use super::image_tape::{moved, remark};
-use super::restore::{RestoreArgs, is_unit, not_without_yes, tell_plan, wishes};
+use super::restore::target::{Reading, Target, There, journal, journal_path};
+use super::restore::{RestoreArgs, again, is_unit, not_without_yes, resumable, tell_plan, wishes};
 use super::text::{bytes, duration, rate, safe};
 use super::values::MoverChoice;
 use crate::archive::{Archive, Forward};
@@ -17,11 +18,10 @@ use crate::ops::image::Mover;
 use crate::ops::pipeline::default_threads;
 use crate::ops::place::Places;
 use crate::ops::recall::Seen;
-use crate::ops::restore::{self, Frame, RestoreOptions, RestorePlan, replace};
+use crate::ops::restore::{self, Frame, Journal, RestoreOptions, RestorePlan, Subject, replace};
 use crate::ops::restore_tape::{OffloadSummary, can_offload, restore_offloaded};
 use crate::ops::stream::StreamReader;
 use crate::ops::verify::{Checked, Comparison, VerifyOptions, check};
-use crate::scsi::ScsiDisk;
 use crate::tape::{Digests, TapeSource};
 use crate::units::human_bytes;
 use serde::Serialize;
@@ -59,14 +59,6 @@ pub fn run(
     let forced = args.mover == MoverChoice::CopyManager;
     if args.mover == MoverChoice::Host {
         remark(console, Mover::Host, "asked for");
-        return Ok(None);
-    }
-    if args.resume {
-        let e = Error::usage("Only what this machine moves can go on with --resume");
-        if forced {
-            return Err(e.hint("leave --mover or --resume out"));
-        }
-        remark(console, Mover::Host, e.message());
         return Ok(None);
     }
     if args.into.is_some() {
@@ -111,15 +103,21 @@ pub fn run(
         Mover::CopyManager,
         &format!("the copy manager of {} can", engine.name()),
     );
-    let frame = Frame::Device(Sink::len(&disk));
-    let new = replace(archive, &wishes(args, frame, true), None, None, console)
+    let there = There::unit(disk, unit.unit.identity()?.serial.clone())?;
+    let journal_at = journal_path(args, Some(&there));
+    let before = match args.resume {
+        true => Some(Journal::subject(journal_at.as_ref().map_err(again)?)?.decided),
+        false => None,
+    };
+    let wishes = wishes(args, Frame::Device(there.sink.len()), true);
+    let new = replace(archive, &wishes, None, before.as_ref(), console)
         .map_err(|e| e.of(args.archive.display().to_string()))?;
     if let Some(s) = spill {
         s.freeze();
     }
     let plan = &new.plan;
     tell_plan(args, &new, archive.head(), true, console);
-    plan.fits(&disk)?;
+    plan.fits(&*there.sink)?;
     if args.dry_run {
         console.end_of_dry_run();
         return Ok(Some(Exit::Done));
@@ -134,18 +132,39 @@ pub fn run(
         verify: args.verify,
     };
     let started = Instant::now();
-    let summary = restore_offloaded(archive, tape, &mut engine, plan, &disk, &options, console)?;
+    let target = Target::There(there);
+    let subject = Subject {
+        archive: archive.head().id.clone(),
+        plan: plan.digest(options.zero_free, &wishes)?,
+        target: target.id(),
+        decided: new.decided.clone(),
+    };
+    let mut journal = journal(args, journal_at, &subject, console)?;
+    let summary = restore_offloaded(
+        archive,
+        tape,
+        &mut engine,
+        plan,
+        target.sink(),
+        &options,
+        journal.as_mut(),
+        console,
+    )
+    .map_err(|e| resumable(e, journal.is_some()))?;
     let checked = match args.verify {
         true => Some(read_back(
             tape.clone(),
             seen,
-            &disk,
+            target.sink(),
             plan,
             &options,
             console,
         )?),
         false => None,
     };
+    if summary.lost.is_empty() || args.partial {
+        journal.map_or(Ok(()), Journal::remove)?;
+    }
     let mut damage = Vec::new();
     if let Some(c) = checked.as_ref().filter(|c| !c.fresh.is_empty()) {
         places.recall().store(&c.fresh, console);
@@ -177,7 +196,7 @@ pub fn run(
 fn read_back(
     tape: SharedSource,
     seen: &Seen,
-    disk: &ScsiDisk,
+    disk: &dyn Sink,
     plan: &RestorePlan,
     options: &RestoreOptions,
     console: &Console,
@@ -203,7 +222,8 @@ fn read_back(
     let options = VerifyOptions {
         threads: options.threads,
     };
-    let against = Some((disk as &dyn Source, base));
+    let disk = Reading(disk);
+    let against = Some((&disk as &dyn Source, base));
     check(tape, &seen.digests, against, &options, console)
 }
 
@@ -241,6 +261,13 @@ fn tell(
         human_bytes(rate(all, time))
     );
     t += &moved(s.copied_bytes, s.commands, wire);
+    if s.resumed_bytes > 0 {
+        let _ = writeln!(
+            t,
+            "  Taken over   {}, written by an earlier run",
+            bytes(s.resumed_bytes)
+        );
+    }
     if s.unreadable_bytes > 0 {
         let _ = writeln!(
             t,

@@ -9,6 +9,7 @@ mod faults;
 mod hostile;
 mod matrix;
 mod replace;
+mod resume;
 mod rig;
 mod round;
 mod snapshot;

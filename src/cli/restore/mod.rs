@@ -5,7 +5,7 @@
 //! | `target` | what is written to, and the journal |
 //! | `tell` | plan and summary |
 
-mod target;
+pub(super) mod target;
 mod tell;
 
 pub(super) use target::is_unit;
@@ -175,8 +175,17 @@ pub(super) fn not_without_yes(args: &RestoreArgs) -> Error {
         .hint("check that it is the right device, then give --yes")
 }
 
+/// The error of a restore that has begun.
+pub(super) fn resumable(e: Error, has_journal: bool) -> Error {
+    match e.kind() {
+        _ if !has_journal => e,
+        ErrorKind::Interrupted => e.hint("the same command with --resume goes on with it"),
+        _ => e.hint("when that is mended, the same command with --resume goes on"),
+    }
+}
+
 /// The same error once more.
-fn again(e: &Error) -> Error {
+pub(super) fn again(e: &Error) -> Error {
     Error::new(e.kind(), e.message()).hint(e.advice().unwrap_or_default())
 }
 
@@ -373,13 +382,7 @@ fn go<R: Input + Send>(
         journal.as_mut(),
         console,
     )
-    .map_err(|e| match (&journal, e.kind()) {
-        (Some(_), ErrorKind::Interrupted) => {
-            e.hint("the same command with --resume goes on with it")
-        }
-        (Some(_), _) => e.hint("when that is mended, the same command with --resume goes on"),
-        (None, _) => e,
-    })?;
+    .map_err(|e| resumable(e, journal.is_some()))?;
     let whole = summary.complete || args.partial;
     let left = match &target {
         Target::File(f) if whole => {

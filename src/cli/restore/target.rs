@@ -49,7 +49,8 @@ impl There {
         })
     }
 
-    fn unit(disk: crate::scsi::ScsiDisk, serial: Option<String>) -> Result<Self> {
+    /// The disk behind a logical unit.
+    pub fn unit(disk: crate::scsi::ScsiDisk, serial: Option<String>) -> Result<Self> {
         Ok(Self {
             name: Sink::name(&disk).to_string(),
             sink: Box::new(disk),
@@ -80,7 +81,7 @@ impl There {
 }
 
 /// A target that is read.
-pub struct Reading<'a>(&'a dyn Sink);
+pub struct Reading<'a>(pub &'a dyn Sink);
 
 impl Source for Reading<'_> {
     fn len(&self) -> u64 {

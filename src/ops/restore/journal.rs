@@ -95,6 +95,12 @@ pub enum Entry {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         damaged: Vec<u64>,
     },
+    /// Of what a copy manager moves, everything before this byte of the stream
+    /// is on the target, and all that this machine writes besides.
+    Copied {
+        /// First byte of the stream that is not.
+        offset: u64,
+    },
     /// Everything is on the target; what comes last is being written.
     Finishing,
 }
@@ -110,6 +116,8 @@ pub struct Progress {
     pub offset: u64,
     /// Stream offsets of damaged records before it.
     pub damaged: Vec<u64>,
+    /// First byte of the stream that a copy manager has still to move.
+    pub copied: u64,
     /// What comes last may be there.
     pub finishing: bool,
 }
@@ -127,7 +135,21 @@ impl Progress {
                 self.offset = offset;
                 self.damaged.extend(damaged);
             }
+            Entry::Copied { offset } => self.copied = offset,
             Entry::Finishing => self.finishing = true,
+        }
+    }
+
+    /// True when more than what comes last may be on the target.
+    pub fn has_data(&self) -> bool {
+        self.sequence.is_some() || self.copied > 0
+    }
+
+    /// First byte of the stream that is missing, whoever moves it.
+    pub fn first_missing(&self) -> u64 {
+        match self.damaged.is_empty() {
+            true => self.copied.max(self.offset),
+            false => self.copied,
         }
     }
 }
@@ -249,7 +271,7 @@ impl Journal {
     }
 
     /// When an entry is due.
-    pub(super) fn due(&self) -> (u64, Duration) {
+    pub fn due(&self) -> (u64, Duration) {
         self.every
     }
 

@@ -20,7 +20,7 @@ mod volumes;
 mod wishes;
 mod written;
 
-pub use journal::{Journal, Progress, Subject, TargetId};
+pub use journal::{Entry, Journal, Progress, Subject, TargetId};
 pub use plan::{Landing, Patch, RestorePlan, chosen};
 pub use replace::replace;
 pub use volumes::VolumeRow;
@@ -223,7 +223,11 @@ pub fn read_back<R: Input + Send>(
 
 /// Makes a target that holds something look like nothing, or looks whether one
 /// that is gone on with is as it was left.
-fn begin(plan: &RestorePlan, target: &dyn Sink, journal: Option<&mut Journal>) -> Result<()> {
+pub(super) fn begin(
+    plan: &RestorePlan,
+    target: &dyn Sink,
+    journal: Option<&mut Journal>,
+) -> Result<()> {
     let held = plan.held_ranges();
     let progress = journal.as_ref().map(|j| j.progress().clone());
     let progress = progress.unwrap_or_default();
@@ -233,12 +237,12 @@ fn begin(plan: &RestorePlan, target: &dyn Sink, journal: Option<&mut Journal>) -
             let mut bytes = vec![0; h.len() as usize];
             target.read_at(h.start, &mut bytes)?;
             let digest = blake3::hash(&bytes).to_hex().to_string();
-            let left = match (&progress.first_sectors, progress.sequence) {
+            let left = match &progress.first_sectors {
                 // Looked at when everything else is there.
                 _ if progress.finishing => true,
-                (None, _) => true,
-                (Some(first), None) if first.get(i) == Some(&digest) => true,
-                (Some(_), _) => crate::archive::is_zero(&bytes),
+                None => true,
+                Some(first) if !progress.has_data() && first.get(i) == Some(&digest) => true,
+                Some(_) => crate::archive::is_zero(&bytes),
             };
             if !left {
                 return Err(changed(target));
@@ -259,7 +263,7 @@ fn begin(plan: &RestorePlan, target: &dyn Sink, journal: Option<&mut Journal>) -
     for h in &held {
         target.zero_at(h.start, h.len())?;
     }
-    if progress.sequence.is_none() {
+    if !progress.has_data() {
         for z in &plan.zeros {
             target.zero_at(z.start, z.len())?;
         }
@@ -267,7 +271,7 @@ fn begin(plan: &RestorePlan, target: &dyn Sink, journal: Option<&mut Journal>) -
     target.sync()
 }
 
-fn changed(target: &dyn Sink) -> Error {
+pub(super) fn changed(target: &dyn Sink) -> Error {
     Error::refused(
         "The target has changed since the restore was interrupted: its first sectors are not as they were left",
     )

@@ -1,6 +1,7 @@
 //! What one cartridge gives: by the copy manager, and by the host where that
 //! fails.
 
+use super::pieces::cut;
 use super::{Job, is_loss};
 use crate::copy::{Geometry, Restore, RestoreCommand, TapeFile, Wanted};
 use crate::device::Source;
@@ -65,6 +66,7 @@ impl Job<'_> {
             }
             if command.by_host {
                 self.by_host(&command.pieces)?;
+                self.reached(&command.pieces)?;
                 stands = None;
                 continue;
             }
@@ -89,6 +91,7 @@ impl Job<'_> {
                         .map(|p| p.object);
                     self.summary.copied_bytes += command.bytes;
                     self.summary.commands += 1;
+                    self.reached(&command.pieces)?;
                     attempts = 0;
                     continue;
                 }
@@ -120,6 +123,7 @@ impl Job<'_> {
                     }
                     // Where the copy manager fails, the host finds out what can be read.
                     self.by_host(&command.pieces)?;
+                    self.reached(&command.pieces)?;
                 }
             }
         }
@@ -205,53 +209,5 @@ impl Job<'_> {
             }),
         }
         Ok(())
-    }
-}
-
-/// What of the pieces lies between two bytes of the stream, in whole blocks of the
-/// disk that begin there.
-fn cut(wanted: &[Wanted], from: u64, to: u64, unit: u64) -> Vec<Wanted> {
-    let part = |w: &Wanted| {
-        let up = |n: u64| n.min(w.bytes).next_multiple_of(unit).min(w.bytes);
-        let start = up(from.saturating_sub(w.offset));
-        let end = up(to.saturating_sub(w.offset));
-        (start < end).then(|| Wanted {
-            offset: w.offset + start,
-            bytes: end - start,
-            lba: w.lba + start / unit,
-        })
-    };
-    wanted.iter().filter_map(part).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn parts_make_the_whole(
-            lens in prop::collection::vec((0u64..3000, 1u64..40), 0..8),
-            cuts in (0u64..60_000, 0u64..60_000),
-        ) {
-            let (mut wanted, mut offset) = (Vec::new(), 0);
-            for (i, (gap, blocks)) in lens.into_iter().enumerate() {
-                offset += gap;
-                wanted.push(Wanted { offset, bytes: blocks * 512, lba: i as u64 * 100 });
-                offset += blocks * 512;
-            }
-            let (a, b) = (cuts.0.min(cuts.1), cuts.0.max(cuts.1));
-            let blocks = |w: &[Wanted]| -> Vec<(u64, u64)> {
-                let of = |w: &Wanted| {
-                    let w = *w;
-                    (0..w.bytes / 512).map(move |n| (w.offset + n * 512, w.lba + n))
-                };
-                w.iter().flat_map(of).collect()
-            };
-            let parts = [(0, a), (a, b), (b, u64::MAX)].map(|(s, e)| cut(&wanted, s, e, 512));
-            prop_assert_eq!(blocks(&parts.concat()), blocks(&wanted));
-            prop_assert!(parts[1].iter().all(|w| w.offset >= a));
-        }
     }
 }

@@ -3,10 +3,12 @@
 //! compressed chunks) and the sectors that come last, the host restores.
 
 mod cartridge;
+mod last;
 mod pieces;
+mod progress;
 
 use super::engine::Engine;
-use super::restore::{RestoreOptions, RestorePlan, zero_the_rest};
+use super::restore::{self, Journal, RestoreOptions, RestorePlan, zero_the_rest};
 use crate::archive::{Archive, BLOCK, ChunkRun, Entry, Header, RunKind, UNVERIFIED};
 use crate::copy::{Geometry, TapeFile, Wanted};
 use crate::device::{RangeSet, Sink, Source};
@@ -14,7 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
 use crate::tape::TapeSource;
 use crate::units::{ByteRange, ClusterSet};
-use pieces::{Placed, inside, outside};
+use pieces::{Placed, cut, inside, outside};
+use progress::Kept;
 
 /// What came of it.
 #[derive(Debug, Default, serde::Serialize)]
@@ -23,6 +26,8 @@ pub struct OffloadSummary {
     pub copied_bytes: u64,
     /// EXTENDED COPY commands.
     pub commands: u64,
+    /// Bytes that an interrupted run had moved.
+    pub resumed_bytes: u64,
     /// Bytes of data that the host wrote.
     pub host_bytes: u64,
     /// Bytes that are zeros because the source could not be read when the
@@ -42,7 +47,9 @@ pub fn can_offload(archive: &Archive) -> bool {
 }
 
 /// Restores a complete archive from its tape to a target that the engine's
-/// copy manager writes. `target` is the same disk, for the host's part.
+/// copy manager writes. `target` is the same disk, for the host's part. With the
+/// journal of an interrupted run it goes on where that was.
+#[allow(clippy::too_many_arguments)]
 pub fn restore_offloaded(
     archive: &Archive,
     tape: &TapeSource,
@@ -50,6 +57,7 @@ pub fn restore_offloaded(
     plan: &RestorePlan,
     target: &dyn Sink,
     options: &RestoreOptions,
+    mut journal: Option<&mut Journal>,
     observer: &dyn Observer,
 ) -> Result<OffloadSummary> {
     plan.fits(target)?;
@@ -61,13 +69,9 @@ pub fn restore_offloaded(
         .hint("--mover host restores it"));
     }
     let held = plan.held_ranges();
-    for h in &held {
-        target.zero_at(h.start, h.len())?;
-    }
-    for z in &plan.zeros {
-        target.zero_at(z.start, z.len())?;
-    }
-    target.sync()?;
+    restore::begin(plan, target, journal.as_deref_mut())?;
+    let before = journal.as_deref().map(|j| j.progress().clone());
+    let before = before.unwrap_or_default();
     let unit = u64::from(plan.sector_bytes);
     let mut patched = RangeSet::new();
     plan.each_patch(&mut |at, bytes| {
@@ -90,19 +94,23 @@ pub fn restore_offloaded(
             .then(|| ClusterSet::new(target.len().div_ceil(unit))),
         summary: OffloadSummary::default(),
         observer,
+        kept: journal.map(Kept::new),
     };
     let total = (0..archive.index().entries.len())
         .map(|i| job.data_bytes(i))
         .sum();
     observer.begin("restore", Some(total));
     job.host_part()?;
-    job.offloaded_part(engine, false)?;
+    job.offloaded_part(engine, false, before.first_missing())?;
     if job.summary.lost.is_empty() || options.partial {
         job.patch(false)?;
         if let Some(touched) = &job.touched {
             zero_the_rest(plan, target, touched, observer)?;
         }
-        job.last_sectors(engine)?;
+        match before.finishing {
+            true => job.last_sectors_again()?,
+            false => job.last_sectors(engine)?,
+        }
     }
     observer.end();
     target.sync()?;
@@ -122,6 +130,7 @@ struct Job<'a> {
     touched: Option<ClusterSet>,
     summary: OffloadSummary,
     observer: &'a dyn Observer,
+    kept: Option<Kept<'a>>,
 }
 
 impl Job<'_> {
@@ -351,8 +360,29 @@ impl Job<'_> {
         Ok(out)
     }
 
-    fn offloaded_part(&mut self, engine: &mut Engine, last: bool) -> Result<()> {
-        let wanted = self.wanted(last)?;
+    /// By the copy manager, from a byte of the stream on.
+    fn offloaded_part(&mut self, engine: &mut Engine, last: bool, from: u64) -> Result<()> {
+        let all = self.wanted(last)?;
+        let wanted = cut(&all, from, u64::MAX, self.unit());
+        let bytes = |w: &[Wanted]| w.iter().map(|w| w.bytes).sum::<u64>();
+        let done = bytes(&all) - bytes(&wanted);
+        self.summary.resumed_bytes += done;
+        self.observer.advance(done);
+        drop(all);
+        if let Some(kept) = &mut self.kept {
+            kept.on = !last;
+        }
+        let moved = self.cartridges(engine, &wanted);
+        if let Some(kept) = &mut self.kept {
+            // What was reached is worth keeping, whatever ended it.
+            let noted = kept.note(self.target);
+            moved?;
+            return noted;
+        }
+        moved
+    }
+
+    fn cartridges(&mut self, engine: &mut Engine, wanted: &[Wanted]) -> Result<()> {
         let geometry = Geometry::new(u64::from(self.tape.block_bytes()), self.unit());
         let mut at = 0;
         while let Some(next) = wanted.get(at) {
@@ -380,51 +410,6 @@ impl Job<'_> {
                     }
                     _ => break,
                 }
-            }
-        }
-        Ok(())
-    }
-
-    /// What was kept back, from the tape.
-    fn last_sectors(&mut self, engine: &mut Engine) -> Result<()> {
-        self.target.sync()?;
-        self.offloaded_part(engine, true)?;
-        for h in self.late.clone() {
-            for i in 0..self.archive.index().entries.len() {
-                if self.stored_at(i).is_none() {
-                    self.last_of_decoded(i, h)?;
-                }
-            }
-        }
-        self.patch(true)
-    }
-
-    /// What was kept back of a record that only this machine can read.
-    fn last_of_decoded(&mut self, i: usize, h: ByteRange) -> Result<()> {
-        let Some(e) = self.entry(i).copied() else {
-            return Ok(());
-        };
-        let near = |p: &Placed| p.at < h.end && p.at + p.len > h.start;
-        let touches = match e.mft {
-            true => self.pieces(&e, self.mft_runs(i))?.iter().any(near),
-            false => self.places(i)?.iter().any(near),
-        };
-        if !touches {
-            return Ok(());
-        }
-        let decoded = self.archive.decode(i as u32)?;
-        for p in self.pieces(&e, decoded.runs.iter().copied())? {
-            let run = ByteRange {
-                start: p.at,
-                end: p.at + p.len,
-            };
-            if p.kind == RunKind::Data
-                && let Some(both) = run.intersect(&h)
-            {
-                let data = p.data(&decoded.bytes)?;
-                let part = (both.start - run.start) as usize..(both.end - run.start) as usize;
-                self.target.write_at(both.start, &data[part])?;
-                self.summary.host_bytes += both.len();
             }
         }
         Ok(())
