@@ -27,6 +27,7 @@ if [ -z "${NTBAK:-}" ]; then
 fi
 ntbak=$(realpath "$NTBAK")
 work=$(mktemp -d "${TMPDIR:-/tmp}/ntbak-demo.XXXXXX")
+export XDG_STATE_HOME=$work/state
 server=
 cleanup() {
   if [ -n "$server" ]; then
@@ -40,7 +41,11 @@ trap 'exit 130' INT TERM
 
 if [ -z "$source" ]; then
   source=$work/quick.img
-  cargo run --release --locked --quiet --example unpack -- testdata/quick.img.zst "$source"
+  if type zstd >/dev/null 2>&1; then
+    zstd -dq testdata/quick.img.zst -o "$source"
+  else
+    cargo run --release --locked --quiet --example unpack -- testdata/quick.img.zst "$source"
+  fi
 fi
 if [ -b "$source" ]; then size=$(blockdev --getsize64 "$source"); else size=$(stat -Lc %s "$source"); fi
 truncate -s "$size" "$work/replacement.img"

@@ -517,7 +517,9 @@ fn tell_summary(
         true => "standard output".into(),
         false => args.dest.display().to_string(),
     };
-    let kept = plan.bytes_to_read(false);
+    let kept = plan
+        .bytes_to_read(false)
+        .saturating_sub(s.totals.unreadable_bytes);
     let read = plan.bytes_to_read(!args.hash.is_empty());
     if console.json() {
         let row = SummaryRow {

@@ -172,7 +172,9 @@ fn tell(
     time: Duration,
     console: &Console,
 ) {
-    let kept = plan.bytes_to_read(false);
+    let kept = plan
+        .bytes_to_read(false)
+        .saturating_sub(s.image.totals.unreadable_bytes);
     let seen = s.mover == Mover::Host;
     if console.json() {
         let row = SummaryRow {

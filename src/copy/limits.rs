@@ -113,6 +113,9 @@ pub enum Refusal {
     ListLength,
     /// 26h/0Bh: too much inline data.
     Inline,
+    /// 26h/00h: a field asks for too much. No parameter announces how many bytes
+    /// one command may move; this is how an engine with such a limit says it.
+    Bytes,
 }
 
 impl Refusal {
@@ -123,6 +126,7 @@ impl Refusal {
             0x2608 => Some(Self::Segments),
             0x1a00 => Some(Self::ListLength),
             0x260b => Some(Self::Inline),
+            0x2600 => Some(Self::Bytes),
             _ => None,
         }
     }
@@ -137,7 +141,12 @@ pub struct Used {
     pub list_bytes: u64,
     /// Inline data.
     pub inline_bytes: u64,
+    /// Bytes that it moves.
+    pub bytes: u64,
 }
+
+/// Fewest bytes of a command that are tried.
+const FEWEST_BYTES: u64 = 64 << 10;
 
 impl Limits {
     /// True when a segment or CSCD descriptor type is supported.
@@ -181,6 +190,14 @@ impl Limits {
                 let segments = self.list_bytes.min(used.list_bytes).saturating_sub(fixed);
                 less.list_bytes = fixed + segments / 2;
                 (segments / 2 >= 20).then_some(less)
+            }
+            Refusal::Bytes => {
+                let now = match self.command_bytes {
+                    0 => used.bytes,
+                    most => most.min(used.bytes),
+                };
+                less.command_bytes = now / 2;
+                (less.command_bytes >= FEWEST_BYTES).then_some(less)
             }
             Refusal::Inline => {
                 let block = self.inline_unit().max(512);
@@ -313,6 +330,7 @@ mod tests {
             segments: 200,
             list_bytes: 5000,
             inline_bytes: 4096,
+            bytes: 1 << 20,
         };
         let less = full.halved(Refusal::Segments, &used).unwrap();
         assert_eq!(less.segments, 100);
@@ -325,6 +343,12 @@ mod tests {
             ..used
         };
         assert_eq!(full.halved(Refusal::Segments, &one), None);
+        let mut less = full.clone();
+        for bytes in [1 << 19, 1 << 18, 1 << 17, 1 << 16] {
+            less = less.halved(Refusal::Bytes, &used).unwrap();
+            assert_eq!(less.command_bytes, bytes);
+        }
+        assert_eq!(less.halved(Refusal::Bytes, &used), None);
         assert_eq!(Refusal::of(0x2608), Some(Refusal::Segments));
         assert_eq!(Refusal::of(0x2606), None);
     }

@@ -240,7 +240,7 @@ impl Command {
 
     /// How much of the limits it uses.
     pub fn used(&self) -> Used {
-        used(&self.segments, &self.inline)
+        used(&self.segments, &self.inline, self.bytes)
     }
 
     /// Its parameter list, `cscds` being disk and tape.
@@ -282,10 +282,11 @@ impl Command {
     }
 }
 
-pub(super) fn used(segments: &[Segment], inline: &[u8]) -> Used {
+pub(super) fn used(segments: &[Segment], inline: &[u8], bytes: u64) -> Used {
     Used {
         segments: u32::try_from(segments.len()).unwrap_or(u32::MAX),
         list_bytes: u64::from(2 * cscd::BYTES) + segments.iter().map(|s| s.body.len()).sum::<u64>(),
         inline_bytes: inline.len() as u64,
+        bytes,
     }
 }

@@ -80,7 +80,7 @@ impl RestoreCommand {
 
     /// How much of the limits it uses.
     pub fn used(&self) -> Used {
-        used(&self.segments, &[])
+        used(&self.segments, &[], self.bytes)
     }
 
     /// Its parameter list, `cscds` being disk and tape.

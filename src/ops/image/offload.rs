@@ -322,7 +322,7 @@ impl<'m> Offload<'m> {
                 self.observer.warn(warning(
                     "copy-limits",
                     format!(
-                        "{} takes less in one command than it announced; the plan is made again",
+                        "{} takes less in one command than it announced or was planned for; the plan is made again",
                         self.engine.name()
                     ),
                 ));

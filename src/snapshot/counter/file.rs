@@ -100,6 +100,9 @@ fn watch(path: &Path) -> rustix::io::Result<OwnedFd> {
 impl Count for FileCount {
     fn writes(&mut self) -> Result<u64> {
         let told = self.events()?;
+        // Stores through a memory map change the times only where the page was
+        // written back before. Where that fails the flush before the wait says so.
+        let _ = self.file.sync_data();
         let io = |e| Error::io("Cannot look at the file", e).of(self.path.display().to_string());
         let now = self.file.metadata().map_err(io)?;
         let named = std::fs::metadata(&self.path).map(|m| (m.dev(), m.ino()));
