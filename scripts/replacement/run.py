@@ -305,7 +305,7 @@ def hold(src, what, new, dropped, marked):
                 same = first[11:84] == copy[11:84]
                 o = old_v.im.read(o_at + old_v.sectors * sector, 512)[11:84] == old_v.boot[11:84]
                 ok(same or not o, f"{who}, backup boot sector", "differs")
-    code, text = ntbak("diff", "--json", src.path, new)
+    code, text = ntbak("diff", "--accessed", "--json", src.path, new)
     unsaid = {"unreadable"}
     wrong = [r["path"] for r in rows(text) if r.get("type") == "difference"
              and {a for a, on in r["aspects"].items() if on} != unsaid

@@ -17,7 +17,9 @@ use std::path::PathBuf;
 
 /// Compare the files of two volumes, disks or archives
 ///
-/// Each may be an image, a device or an archive. Content is compared too. A line
+/// Each may be an image, a device or an archive. Content is compared too, and
+/// attributes, times, security descriptors, hard links, short names, reparse
+/// points, object ids, extended attributes and encryption keys. A line
 /// begins with + (only in the second), - (only in the first), M (changed) or
 /// R (renamed). Exit code 4 means that there are differences.
 #[derive(Debug, Args)]
@@ -36,9 +38,12 @@ pub struct DiffArgs {
     /// Only this partition of both
     #[arg(long, value_name = "N", value_parser = values::partition)]
     partition: Option<u16>,
-    /// Sizes, times and attributes only; do not read content
+    /// Metadata only; do not read content
     #[arg(long)]
     quick: bool,
+    /// Compare the time of the last access too
+    #[arg(long)]
+    accessed: bool,
     /// The files of NTFS itself too
     #[arg(long)]
     system: bool,
@@ -75,6 +80,7 @@ pub fn run(args: &DiffArgs, console: &Console) -> Result<Exit> {
         let (old, new) = (p.volume()?, q.volume()?);
         let options = DiffOptions {
             quick: args.quick,
+            accessed: args.accessed,
             system: args.system,
         };
         let s = diff(&Tree::new(&old), &Tree::new(&new), options, console, |d| {
@@ -155,8 +161,16 @@ fn aspects(a: &Aspects) -> String {
         (a.content, "content"),
         (a.size, "size"),
         (a.times, "times"),
+        (a.accessed, "last access"),
         (a.attributes, "attributes"),
         (a.kind, "kind"),
+        (a.security, "security descriptor"),
+        (a.links, "hard links"),
+        (a.short_name, "short name"),
+        (a.reparse, "reparse point"),
+        (a.object_id, "object id"),
+        (a.ea, "extended attributes"),
+        (a.efs, "encryption keys"),
         (a.unreadable, "unreadable"),
     ];
     let list: Vec<&str> = all.iter().filter(|x| x.0).map(|x| x.1).collect();

@@ -5,11 +5,14 @@
 //! | file | subject |
 //! |---|---|
 //! | `rows` | what is kept of a record |
+//! | `details` | digests of the attributes that few files have |
 //! | `order` | depth first, each directory sorted as NTFS sorts it |
 
+mod details;
 mod order;
 mod rows;
 
+pub use details::{Detail, Kind, short};
 pub use rows::{Data, Node};
 
 use super::bitmap::MarkedRecords;
@@ -104,7 +107,27 @@ impl Listing {
         deleted: Deleted,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let (parts, mut bad) = scan_parts(volume, deleted != Deleted::Hide, observer)?;
+        let show = deleted != Deleted::Hide;
+        let make = |first: RecordNo| Part::new(first.0, show);
+        Self::collect(volume, upcase, top, deleted, observer, make)
+    }
+
+    /// As [`Listing::scan`] of everything in use, and with the details of
+    /// [`Listing::take_details`].
+    pub fn scan_details(volume: &Volume, upcase: &UpCase, observer: &dyn Observer) -> Result<Self> {
+        let make = |first: RecordNo| Part::new(first.0, false).with_details();
+        Self::collect(volume, upcase, ROOT, Deleted::Hide, observer, make)
+    }
+
+    fn collect(
+        volume: &Volume,
+        upcase: &UpCase,
+        top: RecordNo,
+        deleted: Deleted,
+        observer: &dyn Observer,
+        make: impl Fn(RecordNo) -> Part + Sync,
+    ) -> Result<Self> {
+        let (parts, mut bad) = scan_parts(volume, make, observer)?;
         let table = Table::new(parts);
         let top = u32::try_from(top.0)
             .map_err(|_| Error::unsupported("A listing ends at file record 2^32"))?;
@@ -282,7 +305,7 @@ fn plain_path(path: &[u8]) -> bool {
 /// Collects the rows of all records, batch by batch in parallel.
 fn scan_parts(
     volume: &Volume,
-    deleted: bool,
+    make: impl Fn(RecordNo) -> Part + Sync,
     observer: &dyn Observer,
 ) -> Result<(Vec<Part>, BadList)> {
     let mut parts = Vec::new();
@@ -291,7 +314,7 @@ fn scan_parts(
     let marked = MarkedRecords::read(volume, &mut Vec::new());
     volume.scan(
         observer,
-        |first| Part::new(first.0, deleted),
+        make,
         |part, scanned| match scanned {
             Scanned::Record(view) | Scanned::Mirror(view) => part.add(&view),
             Scanned::Free(record) if marked.is_used(record) => part.bad.push(|| BadRecord {

@@ -2,6 +2,7 @@
 //! name, one per named stream. Collected in parts of neighbouring
 //! records, each by one thread.
 
+use super::details::{Detail, detail};
 use crate::units::{FileRef, RecordNo};
 use crate::volume::attr::{self, AttrFlags, Attribute, Form};
 use crate::volume::names::{self, FileName, Space};
@@ -37,6 +38,8 @@ pub struct Node {
     pub allocated: u64,
     /// The four times from `$STANDARD_INFORMATION`.
     pub times: Times,
+    /// The id under which `$Secure` has its descriptor; 0 without one.
+    pub security_id: u32,
 }
 
 const IN_USE: u16 = 1;
@@ -163,6 +166,8 @@ pub struct Part {
     extras: Vec<(FileRef, Extra)>,
     /// Places in `names` of short DOS names whose base record has no other.
     short: Vec<u32>,
+    /// `None`: nobody wants them.
+    details: Option<Vec<Detail>>,
     /// Records and attributes that could not be understood.
     pub bad: BadList,
 }
@@ -182,8 +187,23 @@ impl Part {
             text: Vec::new(),
             extras: Vec::new(),
             short: Vec::new(),
+            details: None,
             bad: BadList::default(),
         }
+    }
+
+    /// Keeps details too.
+    pub fn with_details(mut self) -> Self {
+        self.details = Some(Vec::new());
+        self
+    }
+
+    pub(super) fn details(&self) -> &[Detail] {
+        self.details.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn take_details(&mut self) -> Vec<Detail> {
+        self.details.take().unwrap_or_default()
     }
 
     /// Adds a record. Records come in order.
@@ -225,10 +245,15 @@ impl Part {
                     continue;
                 }
             };
+            if let Some(details) = &mut self.details
+                && let Some(d) = detail(file, &a)
+            {
+                details.push(d);
+            }
             match a.type_code {
                 attr::STANDARD_INFORMATION => {
-                    if let Some((times, flags)) = a.resident().and_then(standard) {
-                        (node.times, node.attributes) = (times, flags);
+                    if let Some(s) = a.resident().and_then(standard) {
+                        (node.times, node.attributes, node.security_id) = s;
                     }
                 }
                 attr::FILE_NAME => match a.resident().and_then(FileName::parse) {
@@ -346,11 +371,13 @@ impl Part {
     }
 }
 
-fn standard(value: &[u8]) -> Option<(Times, u32)> {
-    let flags = value.get(32..36)?;
+/// Times, flags and security id; NTFS before 3.0 has no id.
+fn standard(value: &[u8]) -> Option<(Times, u32, u32)> {
+    let word = |at: usize| Some(u32::from_le_bytes(*value.get(at..)?.first_chunk()?));
     Some((
         Times::parse(value)?,
-        u32::from_le_bytes([flags[0], flags[1], flags[2], flags[3]]),
+        word(32)?,
+        word(52).unwrap_or_default(),
     ))
 }
 

@@ -2,30 +2,41 @@
 //! volume, or any two. Names are matched by path; what has another path but is
 //! the same file of the same volume counts as renamed. Content is compared by
 //! digest unless only metadata is asked for.
+//!
+//! Security is compared by the bytes of the descriptors: other ids for the same
+//! descriptor are no difference.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `facts` | descriptor, names, and the attributes that few files have |
+
+mod facts;
 
 use super::opened;
 use crate::error::{Error, Result};
 use crate::observe::Observer;
 use crate::units::{FileRef, RecordNo};
 use crate::volume::attr::DATA;
-use crate::volume::listing::{Deleted, Listing, Row};
+pub use crate::volume::digest::digest;
+use crate::volume::listing::{Listing, Row};
 use crate::volume::names::to_utf16;
-use crate::volume::stream::{Piece, Stream};
-use crate::volume::times::Times;
+use crate::volume::stream::Stream;
+use crate::volume::times::{NtTime, Times};
 use crate::volume::tree::Tree;
+use facts::{Facts, FileFacts};
 use rayon::prelude::*;
 use std::collections::HashMap;
 
 /// Pairs whose content is compared at a time.
 const BATCH: usize = 256;
-/// Content is digested in blocks of this many bytes; blocks of zeros are not.
-const BLOCK: usize = 4096;
 
 /// How to compare.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DiffOptions {
-    /// Sizes, times and attributes only; content is not read.
+    /// Metadata only; content is not read.
     pub quick: bool,
+    /// The time of the last access too.
+    pub accessed: bool,
     /// The files of NTFS itself too.
     pub system: bool,
 }
@@ -49,15 +60,31 @@ pub struct Aspects {
     pub content: bool,
     /// The size.
     pub size: bool,
-    /// Created, modified or changed; the time of the last access does not count.
+    /// Created, modified or changed.
     pub times: bool,
+    /// The time of the last access; only when that is asked for.
+    pub accessed: bool,
     /// Attribute flags.
     pub attributes: bool,
     /// Its path: it was renamed or moved.
     pub name: bool,
-    /// File or directory, tag or target of a reparse point.
+    /// File or directory.
     pub kind: bool,
-    /// The content of one side cannot be read; nothing is said about it.
+    /// The bytes of its security descriptor.
+    pub security: bool,
+    /// The set of its names: hard links that came, went or moved.
+    pub links: bool,
+    /// The short DOS names.
+    pub short_name: bool,
+    /// Tag or data of the reparse point.
+    pub reparse: bool,
+    /// The object id, with the birth ids.
+    pub object_id: bool,
+    /// The extended attributes.
+    pub ea: bool,
+    /// The keys of an encrypted file.
+    pub efs: bool,
+    /// Content or metadata of one side cannot be read; nothing is said about it.
     pub unreadable: bool,
 }
 
@@ -105,14 +132,13 @@ struct Item {
     size: Option<u64>,
     times: Times,
     attributes: u32,
-    tag: u32,
-    target: Option<Vec<u8>>,
+    facts: FileFacts,
     /// Named streams change with their file: times and flags are not theirs.
     own: bool,
 }
 
 impl Item {
-    fn new(row: &Row<'_>) -> Self {
+    fn new(row: &Row<'_>, facts: &Facts, options: DiffOptions) -> Self {
         let n = row.node;
         Self {
             file: n.file(),
@@ -122,22 +148,41 @@ impl Item {
                 Some((_, d)) => Some(d.size),
                 None => n.has_data().then_some(n.size),
             },
-            times: n.times,
+            times: Times {
+                accessed: match options.accessed {
+                    true => n.times.accessed,
+                    false => NtTime::default(),
+                },
+                ..n.times
+            },
             attributes: n.attributes,
-            tag: n.tag,
-            target: row.target.map(<[u8]>::to_vec),
+            facts: match row.stream {
+                Some(_) => FileFacts::default(),
+                None => facts.of(n),
+            },
             own: row.stream.is_none(),
         }
     }
 
     fn metadata(&self, other: &Item) -> Aspects {
         let times = |t: &Times| (t.created, t.modified, t.changed);
+        let (f, g) = (&self.facts, &other.facts);
+        let lost = f.unreadable.or(g.unreadable);
         Aspects {
             size: self.size != other.size,
             content: self.size != other.size,
             times: self.own && times(&self.times) != times(&other.times),
             attributes: self.own && self.attributes != other.attributes,
-            kind: self.dir != other.dir || self.tag != other.tag || self.target != other.target,
+            accessed: self.own && self.times.accessed != other.times.accessed,
+            kind: self.dir != other.dir,
+            security: !lost.security && f.security != g.security,
+            links: f.links != g.links,
+            short_name: f.short_name != g.short_name,
+            reparse: !lost.reparse && f.reparse != g.reparse,
+            object_id: !lost.object_id && f.object_id != g.object_id,
+            ea: !lost.ea && f.ea != g.ea,
+            efs: !lost.efs && f.efs != g.efs,
+            unreadable: lost.any(),
             ..Aspects::default()
         }
     }
@@ -152,14 +197,14 @@ impl Item {
         });
         hash.update(&size);
         if self.own {
-            for t in [self.times.created, self.times.modified, self.times.changed] {
+            let t = &self.times;
+            for t in [t.created, t.modified, t.changed, t.accessed] {
                 hash.update(&t.0.to_le_bytes());
             }
             hash.update(&self.attributes.to_le_bytes());
         }
         hash.update(&[self.dir.into()]);
-        hash.update(&self.tag.to_le_bytes());
-        hash.update(self.target.as_deref().unwrap_or(b"\0"));
+        self.facts.hash(&mut hash);
         let mut key = [0; 8];
         hash.finalize_xof().fill(&mut key);
         u64::from_le_bytes(key)
@@ -207,10 +252,10 @@ pub fn diff(
 ) -> Result<DiffSummary> {
     let mut summary = DiffSummary::default();
     let mut known = Vec::new();
-    summary.damaged += rows(old, options, observer, |row| {
+    summary.damaged += rows(old, options, observer, |row, facts| {
         known.push(Known {
             path: path_key(row),
-            metadata: Item::new(row).metadata_key(),
+            metadata: Item::new(row, facts, options).metadata_key(),
             record: row.node.record,
             met: false,
         });
@@ -223,15 +268,16 @@ pub fn diff(
     let mut other: HashMap<u128, Item> = HashMap::new();
     let mut found: Vec<Difference> = Vec::new();
     let mut batch: Vec<Pair> = Vec::new();
-    summary.damaged += rows(new, options, observer, |row| {
+    summary.damaged += rows(new, options, observer, |row, facts| {
         let key = path_key(row);
-        let item = Item::new(row);
+        let item = Item::new(row, facts, options);
         let Ok(i) = known.binary_search_by_key(&key, |k| k.path) else {
             fresh.push((row.path(), item));
             return Ok(());
         };
         known[i].met = true;
-        if known[i].metadata != item.metadata_key() {
+        // What cannot be read is said below, also when neither side can be.
+        if known[i].metadata != item.metadata_key() || item.facts.unreadable.any() {
             other.insert(key, item);
             return Ok(());
         }
@@ -255,15 +301,15 @@ pub fn diff(
     let mut gone: Vec<(Vec<u8>, Item)> = Vec::new();
     if !other.is_empty() || known.iter().any(|k| !k.met) {
         let mut changed = Vec::new();
-        rows(old, options, observer, |row| {
+        rows(old, options, observer, |row, facts| {
             let key = path_key(row);
             match known.binary_search_by_key(&key, |k| k.path) {
                 Ok(i) if known[i].met => {
                     if let Some(b) = other.remove(&key) {
-                        changed.push((row.path(), None, Item::new(row), b));
+                        changed.push((row.path(), None, Item::new(row, facts, options), b));
                     }
                 }
-                _ => gone.push((row.path(), Item::new(row))),
+                _ => gone.push((row.path(), Item::new(row, facts, options))),
             }
             Ok(())
         })?;
@@ -454,23 +500,18 @@ fn rows(
     tree: &Tree<'_>,
     options: DiffOptions,
     observer: &dyn Observer,
-    mut each: impl FnMut(&Row<'_>) -> Result<()>,
+    mut each: impl FnMut(&Row<'_>, &Facts) -> Result<()>,
 ) -> Result<u64> {
     let told = opened::tell(tree.volume(), observer);
     observer.begin("list", Some(tree.volume().mft().record_count));
-    let listing = Listing::scan(
-        tree.volume(),
-        tree.upcase(),
-        RecordNo(5),
-        Deleted::Hide,
-        observer,
-    )?;
+    let mut listing = Listing::scan_details(tree.volume(), tree.upcase(), observer)?;
     observer.end();
+    let facts = Facts::new(tree.volume(), &mut listing, observer)?;
     let mut result = Ok(());
     listing.for_each(|row| {
         let own = row.node.record < 24 && row.node.record != 5;
         if result.is_ok() && (options.system || !own && !row.dir.starts_with(b"/$Extend/")) {
-            result = each(row);
+            result = each(row, &facts);
         }
     });
     result.map(|()| listing.bad.count.max(told))
@@ -485,75 +526,4 @@ fn path_key(row: &Row<'_>) -> u128 {
     let mut key = [0; 16];
     hash.finalize_xof().fill(&mut key);
     u128::from_le_bytes(key)
-}
-
-/// A digest of a stream's logical content that does not depend on where its
-/// holes are, and does not read them: size, and each block that is not zero.
-pub fn digest(stream: &Stream) -> Result<[u8; 32]> {
-    let mut content = Content {
-        hash: blake3::Hasher::new(),
-        block: [0; BLOCK],
-        at: 0,
-    };
-    content.hash.update(&stream.len().to_le_bytes());
-    stream.copy(|piece| match piece {
-        Piece::Data(data) => {
-            content.data(data);
-            Ok(())
-        }
-        Piece::Zero(n) => {
-            content.zeros(n);
-            Ok(())
-        }
-        Piece::Unreadable(_, e) => Err(e),
-    })?;
-    content.flush((content.at % BLOCK as u64) as usize);
-    Ok(*content.hash.finalize().as_bytes())
-}
-
-struct Content {
-    hash: blake3::Hasher,
-    block: [u8; BLOCK],
-    at: u64,
-}
-
-impl Content {
-    fn data(&mut self, mut data: &[u8]) {
-        while !data.is_empty() {
-            let from = (self.at % BLOCK as u64) as usize;
-            let (now, later) = data.split_at(data.len().min(BLOCK - from));
-            self.block[from..from + now.len()].copy_from_slice(now);
-            self.at += now.len() as u64;
-            data = later;
-            if from + now.len() == BLOCK {
-                self.flush(BLOCK);
-            }
-        }
-    }
-
-    fn zeros(&mut self, mut n: u64) {
-        let from = (self.at % BLOCK as u64) as usize;
-        if from > 0 {
-            let now = n.min((BLOCK - from) as u64) as usize;
-            self.block[from..from + now].fill(0);
-            self.at += now as u64;
-            n -= now as u64;
-            if from + now == BLOCK {
-                self.flush(BLOCK);
-            } else {
-                return;
-            }
-        }
-        self.at += n;
-        self.block[..(n % BLOCK as u64) as usize].fill(0);
-    }
-
-    /// Takes in the block that ends at `at`, of which `len` bytes are there.
-    fn flush(&mut self, len: usize) {
-        let block = &self.block[..len];
-        if block != &[0; BLOCK][..len] {
-            self.hash.update(&(self.at - len as u64).to_le_bytes());
-            self.hash.update(block);
-        }
-    }
 }
