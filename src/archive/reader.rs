@@ -95,6 +95,12 @@ impl Archive {
             Some(f) => f,
             None => rebuild(&source, &mut notes)?,
         };
+        let totals = tail.filter(|_| source.is_finished());
+        if tail.is_some() && totals.is_none() {
+            notes.push(
+                "The filemarks that close the tape are missing: the backup was not finished".into(),
+            );
+        }
         let head = Head::parse(&head)?;
         let disk = DiskInfo::parse(&disk)?;
         for name in head.unknown_optional() {
@@ -121,7 +127,7 @@ impl Archive {
             index,
             chunks,
             spans,
-            totals: tail.map(|(t, d, _)| (t, d)),
+            totals: totals.map(|(t, d, _)| (t, d)),
             notes,
             cache: Mutex::new(Vec::new()),
             damaged: Mutex::default(),
@@ -162,7 +168,7 @@ impl Archive {
         &self.source
     }
 
-    /// True when the stream has its Tail.
+    /// True when the stream has its Tail, and its medium was closed behind it.
     pub fn is_complete(&self) -> bool {
         self.totals.is_some()
     }

@@ -75,6 +75,10 @@ impl Source for HoledSource {
         self.inner.len()
     }
 
+    fn is_finished(&self) -> bool {
+        self.inner.is_finished()
+    }
+
     fn sector_size(&self) -> u32 {
         self.inner.sector_size()
     }

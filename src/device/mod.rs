@@ -72,6 +72,12 @@ pub trait Source: Send + Sync {
     fn lost_together(&self) -> Option<u64> {
         None
     }
+
+    /// False where the medium says that its writer did not finish: a tape without
+    /// the filemarks that close it.
+    fn is_finished(&self) -> bool {
+        true
+    }
 }
 
 /// A source that several views share.

@@ -57,6 +57,10 @@ impl Source for SpillSource {
         self.inner.len()
     }
 
+    fn is_finished(&self) -> bool {
+        self.inner.is_finished()
+    }
+
     fn sector_size(&self) -> u32 {
         self.inner.sector_size()
     }

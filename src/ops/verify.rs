@@ -69,12 +69,13 @@ pub fn check<B: Fn(u16) -> Option<u64> + Sync>(
     let name = archive.name().to_string();
     let fresh = Mutex::new(Digests::new(known.set()));
     let result = Mutex::new(Comparison::default());
+    let finished = archive.is_finished();
     let (archive, holes) = HoledSource::around(archive);
     let mut reader = StreamReader::new(Forward::new(archive, 0))
         .with_holes(holes)
         .with_read_back(Some(lookup(known)));
     reader.begin().map_err(|e| e.of(&*name))?;
-    let outcome = reader
+    let mut outcome = reader
         .run(options.threads, observer, |header, raw, whole| {
             if whole
                 && header.provenance == Provenance::None
@@ -93,6 +94,9 @@ pub fn check<B: Fn(u16) -> Option<u64> + Sync>(
         })
         .map_err(|e| e.of(&*name))?;
     observer.end();
+    if !finished {
+        outcome.totals = None;
+    }
     let comparison = against.is_some().then(|| {
         let mut c = result.into_inner().unwrap_or_else(|e| e.into_inner());
         join(&mut c.differing);

@@ -311,6 +311,11 @@ impl Source for TapeSource {
         Some(self.block)
     }
 
+    fn is_finished(&self) -> bool {
+        let parts = &self.lock().parts;
+        parts.last_key_value().is_none_or(|(_, p)| p.closed)
+    }
+
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         if offset
             .checked_add(buf.len() as u64)

@@ -205,3 +205,47 @@ fn spoil(lab: &Lab, part: &[u8]) -> usize {
         at = behind;
     }
 }
+
+/// The power went when the last record was on the tape and the filemarks were not.
+#[test]
+fn a_tape_without_its_last_filemarks_is_not_finished() {
+    let source = own("disk-mbr");
+    let mut lab = Lab::with(&source, "full-ntbak");
+    lab.image(0);
+    lab.stop();
+    let tap = std::fs::File::options().write(true);
+    let tap = tap.open(lab.file("t.tap")).unwrap();
+    let len = tap.metadata().unwrap().len();
+    // Two marks and the end of the medium, four bytes each; the first mark is torn.
+    for cut in [5, 8, 9] {
+        lab.stop();
+        tap.set_len(len - cut).unwrap();
+        let _ = std::fs::remove_file(lab.file("t.tap.idx"));
+        lab.serve("full-ntbak", "size=64G");
+        let fresh = lab.file("nothing-known").display().to_string();
+        let of = ["--inventory", &fresh, "--json"];
+        let run = |args: &[&str]| lab.run(&[args, &of[..]].concat());
+        let scan = run(&["tape", "scan", lab.tape()]);
+        assert!(
+            scan.said().contains("\"complete\":false"),
+            "{cut}: {}",
+            scan.said()
+        );
+        for args in [
+            &["restore", lab.tape(), lab.new_disk(), "--yes"][..],
+            &["verify", lab.tape()],
+        ] {
+            let e = run(args);
+            assert_eq!(e.code, Some(4), "{cut}: {args:?} {}", e.said());
+        }
+        assert_eq!(
+            run(&["info", lab.tape()]).rows("archive")[0]["complete"],
+            false
+        );
+        // It is closed by going on.
+        lab.expect(0, &["image", lab.old(), lab.tape(), "--resume"]);
+        lab.expect(0, &["verify", lab.tape(), "--against", lab.old()]);
+        lab.restore(0);
+        lab.assert_same("closed later");
+    }
+}
