@@ -204,6 +204,18 @@ fn the_plan_names_sizes_and_differences() {
         text(&out.stderr)
     );
     restore(&dir, &["a.ntbak", "r.img", "--size", &least.to_string()]);
+
+    // Less than a sector: what was asked for is told, not what is left of it.
+    for (size, extra) in [("0", &[][..]), ("511", &[]), ("100", &["--partition", "1"])] {
+        let args = ["restore", "a.ntbak", "s.img", "--size", size];
+        let out = expect(&dir, 5, &[&args[..], extra].concat());
+        let said = text(&out.stderr);
+        let sentence = format!(
+            "The size asked for is too small: it is {size} bytes, and a sector alone has 512"
+        );
+        assert!(said.contains(&sentence), "{said}");
+    }
+    assert!(!dir.join("s.img").exists());
 }
 
 #[test]

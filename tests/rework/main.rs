@@ -4,6 +4,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod compare;
+mod damage;
+mod hold;
+mod mutate;
 mod tools;
 
 use compare::Tally;

@@ -41,6 +41,15 @@ pub fn replace(
     let disk = archive.disk();
     let region = chosen(disk, wishes.partition)?;
     check(disk, region, wishes)?;
+    if let Some(Size::Bytes(n)) = wishes.size
+        && n < u64::from(disk.sector_bytes)
+    {
+        return Err(Error::refused(format!(
+            "The size asked for is too small: it is {n} bytes, and a sector alone has {}",
+            disk.sector_bytes
+        ))
+        .hint("`--size min` takes the smallest size that is possible"));
+    }
     let plan = RestorePlan::new(disk, wishes.partition)?;
     let view = Arc::new(Views::new(archive)?);
     let mut p = Planner {

@@ -348,10 +348,21 @@ impl Rework {
             let (first, end) = (at.max(range.start), (at + len * c).min(range.end));
             let skip = first - at;
             at += len * c;
-            match end > first {
-                true => piece(to.map(|to| to * c + skip), end - first),
-                false => Ok(()),
+            if end <= first {
+                return Ok(());
             }
+            // A source may end before the volume that its boot sector claims.
+            let kept = match to.map(|to| to * c + skip) {
+                Some(to) if forward || to + (end - first) <= to_len => {
+                    return piece(Some(to), end - first);
+                }
+                Some(to) if to < to_len => {
+                    piece(Some(to), to_len - to)?;
+                    to_len - to
+                }
+                _ => 0,
+            };
+            piece(None, end - first - kept)
         };
         match forward {
             true => self.map.forward(clusters, &mut give),

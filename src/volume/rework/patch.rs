@@ -88,9 +88,10 @@ impl Patches {
         for pair in self.entries.windows(2) {
             if pair[0].offset + pair[0].len > pair[1].offset {
                 return Err(Error::damaged(format!(
-                    "The new layout is not sound: byte {:#x} of it is written twice",
+                    "Two files of NTFS share byte {:#x} of the new layout, and both change",
                     pair[1].offset
-                )));
+                ))
+                .hint("Restore the volume as it is, or have it repaired first"));
             }
         }
         Ok(())

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use crate::observe::{Observer, Silent};
 use crate::units::{ClusterSet, RecordNo};
 use crate::volume::attr::DATA;
+use crate::volume::extents::ExtentMap;
+use crate::volume::file::FileStream;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -47,10 +49,11 @@ impl Survey {
         let total = self.volume.geometry().total_clusters;
         for (n, name) in SYSTEM {
             let whole = super::survey::mft_is_whole(&self.volume);
-            let sound = self
-                .volume
-                .record(RecordNo(n))
-                .is_ok_and(|r| super::survey::can_change(&r.view(), total, whole || n != 0));
+            let sound = self.volume.record(RecordNo(n)).is_ok_and(|r| {
+                let view = r.view();
+                let right = view.stored_number().is_none_or(|s| u64::from(s) == n);
+                right && super::survey::can_change(&view, total, whole || n != 0)
+            });
             if !sound {
                 return Err(Error::unsupported(format!(
                     "File record {n}, {name}, is damaged, so the volume cannot change its size or layout"
@@ -74,7 +77,39 @@ impl Survey {
                 .hint("Restore it as it is"));
             }
         }
-        Ok(())
+        self.check_apart()
+    }
+
+    /// Fails when the files whose content follows from the layout are not where a
+    /// sound record says, or share clusters: what is written of one would end the other.
+    fn check_apart(&self) -> Result<()> {
+        let mut seen = ClusterSet::new(self.volume.geometry().total_clusters);
+        let mut apart = |map: &ExtentMap| {
+            map.as_slice().iter().all(|e| {
+                let Some(r) = e.lcns() else { return true };
+                let known = self.movable.count_in(r.clone()) + self.pinned.count_in(r.clone());
+                let fine = known == r.end - r.start && seen.runs(r.clone()).next().is_none();
+                if fine {
+                    seen.insert(r);
+                }
+                fine
+            })
+        };
+        let mut sound = apart(&self.volume.mft().extents);
+        for n in [1, 2, 6] {
+            if let Some(FileStream::NonResident(joined)) =
+                self.volume.file(RecordNo(n))?.stream(DATA, &[])
+            {
+                sound &= apart(&joined.map);
+            }
+        }
+        match sound {
+            true => Ok(()),
+            false => Err(Error::unsupported(
+                "$MFT, $MFTMirr, $LogFile and $Bitmap are not in clusters of their own, so the volume cannot change its size or layout",
+            )
+            .hint("Restore it as it is, or have it repaired first")),
+        }
     }
 
     pub(super) fn tight(&self, observer: &dyn Observer) -> Result<&Tight> {

@@ -209,7 +209,9 @@ pub(super) fn write_names(
         let Ok((old, blocks)) = names::in_blocks(volume, RecordNo(dir), sizes) else {
             continue;
         };
-        let new = translate_map(map, &old)?;
+        let Ok(new) = translate_map(map, &old) else {
+            continue;
+        };
         for (at, bytes) in blocks {
             put(patches, &new, cluster, at, &bytes)?;
         }
@@ -221,6 +223,9 @@ pub(super) fn write_names(
 /// says, without mapping pairs: they must stay in one run. Names the records
 /// for which the new layout does not keep that.
 pub(super) fn torn_apart(volume: &Volume, map: &ClusterMap) -> Result<Vec<Unfit>> {
+    if map.is_still() {
+        return Ok(Vec::new());
+    }
     let g = volume.geometry();
     let whole = |bytes: u64, old: &ExtentMap| -> Result<bool> {
         let wanted = bytes.div_ceil(u64::from(g.cluster_size));

@@ -39,6 +39,23 @@ fn one_partition_into_another_disk() {
                 ids: Ids::Keep,
             };
             let a = into(&before, &target.source(), number, &part, &wish).unwrap();
+            let said = |a: &Arrangement| {
+                let note = a.notes.iter().find(|n| n.code == "type-changes");
+                note.map(|n| n.message.clone())
+            };
+            let (is, was) = match before.table {
+                TableKind::Gpt => (
+                    "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7",
+                    "0fc63daf-8483-4772-8e79-3d69d8477de4",
+                ),
+                _ => ("0x0c", "0x83"),
+            };
+            assert_eq!(
+                said(&a).map(|s| s.to_lowercase()),
+                Some(format!(
+                    "the type of partition {number} becomes {is}, it was {was}"
+                ))
+            );
             let slot = before.partition(number).unwrap();
             let len = if grow { slot.length } else { p.length };
             assert_eq!(
@@ -63,12 +80,8 @@ fn one_partition_into_another_disk() {
                 (&before.disk_id, first.clone())
             );
             // Now it has the type already.
-            assert!(
-                into(&after, &target.source(), number, &part, &wish)
-                    .unwrap()
-                    .table_patches
-                    .is_empty()
-            );
+            let again = into(&after, &target.source(), number, &part, &wish).unwrap();
+            assert!(again.table_patches.is_empty() && said(&again).is_none());
             let e = into(&after, &target.source(), 1, &part, &wish).unwrap_err();
             assert!(e.message().contains("too small"), "{e}");
         }
