@@ -213,8 +213,8 @@ fn a_tape_without_its_last_filemarks_is_not_finished() {
     let mut lab = Lab::with(&source, "full-ntbak");
     lab.image(0);
     lab.stop();
-    let tap = std::fs::File::options().write(true);
-    let tap = tap.open(lab.file("t.tap")).unwrap();
+    let mut how = std::fs::File::options();
+    let tap = how.write(true).open(lab.file("t.tap")).unwrap();
     let len = tap.metadata().unwrap().len();
     // Two marks and the end of the medium, four bytes each; the first mark is torn.
     for cut in [5, 8, 9] {
