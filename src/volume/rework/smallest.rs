@@ -51,7 +51,10 @@ impl Survey {
             let whole = super::survey::mft_is_whole(&self.volume);
             let sound = self.volume.record(RecordNo(n)).is_ok_and(|r| {
                 let view = r.view();
-                let right = view.stored_number().is_none_or(|s| u64::from(s) == n);
+                // A volume that only $MFTMirr opens would not open again.
+                let right = view.in_use()
+                    && view.base().is_none()
+                    && view.stored_number().is_none_or(|s| u64::from(s) == n);
                 right && super::survey::can_change(&view, total, whole || n != 0)
             });
             if !sound {
