@@ -210,16 +210,14 @@ fn spoil(lab: &Lab, part: &[u8]) -> usize {
 #[test]
 fn a_tape_without_its_last_filemarks_is_not_finished() {
     let source = own("disk-mbr");
-    let mut lab = Lab::with(&source, "full-ntbak");
-    lab.image(0);
-    lab.stop();
-    let mut how = std::fs::File::options();
-    let tap = how.write(true).open(lab.file("t.tap")).unwrap();
-    let len = tap.metadata().unwrap().len();
     // Two marks and the end of the medium, four bytes each; the first mark is torn.
     for cut in [5, 8, 9] {
+        let mut lab = Lab::with(&source, "full-ntbak");
+        lab.image(0);
         lab.stop();
-        tap.set_len(len - cut).unwrap();
+        let mut how = std::fs::File::options();
+        let tap = how.write(true).open(lab.file("t.tap")).unwrap();
+        tap.set_len(tap.metadata().unwrap().len() - cut).unwrap();
         let _ = std::fs::remove_file(lab.file("t.tap.idx"));
         lab.serve("full-ntbak", "size=64G");
         let fresh = lab.file("nothing-known").display().to_string();
