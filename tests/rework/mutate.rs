@@ -309,3 +309,39 @@ proptest! {
         in_time(&what, move || hold(&name, &source));
     }
 }
+
+/// What random damage has found: `$MFT` elsewhere than its records, `$MFTMirr` in the
+/// clusters of `$LogFile` or behind the end, a first record that is not in use, a
+/// volume that claims more than its source has, a directory behind the end.
+#[test]
+fn damage_that_was_planned_wrongly() {
+    let flags = |n| Mutation::Head(n, (0x16, 2), Value::Put(8));
+    let sectors = |n| Mutation::Boot(0x28, 8, Value::Add(n), false);
+    for (which, mutation) in [
+        (0, Mutation::Pairs(0, 0, 3, Value::Flip(0))),
+        (0, Mutation::Pairs(0, 1, 3, Value::Add(1))),
+        (0, Mutation::Pairs(1, 0, 3, Value::Add(1))),
+        (0, Mutation::Pairs(1, 0, 3, Value::Add(64))),
+        (0, flags(0)),
+        (1, flags(0)),
+        (1, flags(1)),
+        (0, sectors(8)),
+        (0, sectors(512)),
+        (
+            1,
+            Mutation::Pairs(
+                13_727_675_708_277_669_041,
+                2_450_618_854_989_822_439,
+                14_606_249_234_213_561_400,
+                Value::Put(10_197_505_182_777_400_115),
+            ),
+        ),
+    ] {
+        let source = Memory::shared(bases()[which].with(std::slice::from_ref(&mutation)));
+        let what = format!("{which}, {mutation:?}");
+        let name = what.clone();
+        let found = in_time(&what, move || hold(&name, &source));
+        eprintln!("{what}: {} plans, {:?}", found.planned, found.refused);
+        assert!(found.planned > 0, "{what}: as it is at least");
+    }
+}
