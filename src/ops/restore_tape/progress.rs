@@ -50,13 +50,13 @@ impl<'a> Kept<'a> {
 impl Job<'_> {
     /// These pieces are on the target, and everything before them.
     pub(super) fn reached(&mut self, pieces: &[Wanted]) -> Result<()> {
-        // What was lost is looked for again.
         let Some(kept) = self.kept.as_mut().filter(|k| k.on) else {
             return Ok(());
         };
         let Some(end) = pieces.iter().map(|p| p.offset + p.bytes).max() else {
             return Ok(());
         };
+        // A run that goes on looks again for what was lost.
         if !self.summary.lost.is_empty() {
             return Ok(());
         }
