@@ -13,6 +13,13 @@ use std::sync::Arc;
 type Found = Vec<(String, Change, Aspects)>;
 
 fn compare(old: SharedSource, new: SharedSource, options: DiffOptions) -> Found {
+    let (found, unreadable) = compare_damaged(old, new, options);
+    assert_eq!(unreadable, 0, "{found:?}");
+    found
+}
+
+/// Where some of it cannot be read: how much that is, too.
+fn compare_damaged(old: SharedSource, new: SharedSource, options: DiffOptions) -> (Found, u64) {
     let (old, new) = (Volume::open(old).unwrap(), Volume::open(new).unwrap());
     let mut found = Vec::new();
     let s = diff(&Tree::new(&old), &Tree::new(&new), options, &Silent, |d| {
@@ -22,8 +29,7 @@ fn compare(old: SharedSource, new: SharedSource, options: DiffOptions) -> Found 
     })
     .unwrap();
     assert!(s.same > 0, "{s:?}");
-    assert_eq!(s.unreadable, 0, "{s:?}");
-    found
+    (found, s.unreadable)
 }
 
 /// Compares both ways; what is other in the paths of the first way.
@@ -221,6 +227,64 @@ fn descriptors_count_and_not_their_ids() {
     }
     assert!(edited > 0 && seen > 0, "{edited}, {seen}");
     assert_eq!(with_system(&sound, &other), []);
+}
+
+#[test]
+fn descriptors_in_their_copy_and_in_neither() {
+    let sound = common::testdata("links");
+    let (at, _) = stream_at(&sound, 9, 0x80, b"$\0S\0D\0S\0");
+    let copy = at + (256 << 10);
+    assert_eq!(sound[at..at + 64], sound[copy..copy + 64], "the copy");
+    // The first entry tells another place: what is behind it cannot be found there.
+    let mut first = sound.clone();
+    first[at + 9] ^= 1;
+    assert_eq!(with_system(&sound, &first), []);
+    let mut both = first;
+    both[copy + 9] ^= 1;
+    let shared = |x: &[u8]| common::Memory::shared(x.to_vec());
+    let options = DiffOptions {
+        system: true,
+        ..DiffOptions::default()
+    };
+    let (mut found, unreadable) = compare_damaged(shared(&sound), shared(&both), options);
+    found.retain(|f| f.0 != "/$Secure:$SDS");
+    let lost = Aspects {
+        unreadable: true,
+        ..Aspects::default()
+    };
+    assert!(unreadable > 0);
+    assert_eq!(found.len() as u64, unreadable);
+    assert!(found.iter().all(|f| f.2 == lost), "{found:?}");
+    // Not a word of it where nothing else was damaged: the same files are the same
+    // again as soon as one of the copies is whole.
+    let mut second = sound.clone();
+    second[copy + 9] ^= 1;
+    assert_eq!(with_system(&sound, &second), []);
+}
+
+/// The value of an attribute lies in clusters behind the end of the volume.
+#[test]
+fn a_value_that_cannot_be_read_is_no_difference() {
+    let sound = common::testdata("links");
+    let mut other = sound.clone();
+    let n = number(&other, "/with-big-ea.txt");
+    edit(&mut other, n, |r| {
+        let a = attribute(r, 0xe0);
+        assert_eq!(r[a + 8], 1, "in clusters");
+        let pairs = a + usize::from(u16::from_le_bytes([r[a + 0x20], r[a + 0x21]]));
+        let (len, lcn) = (usize::from(r[pairs] & 15), usize::from(r[pairs] >> 4));
+        r[pairs + len + lcn] = 0x7f;
+    });
+    let shared = |x: &[u8]| common::Memory::shared(x.to_vec());
+    let lost = Aspects {
+        unreadable: true,
+        ..Aspects::default()
+    };
+    for (a, b) in [(&sound, &other), (&other, &sound)] {
+        let (found, unreadable) = compare_damaged(shared(a), shared(b), DiffOptions::default());
+        assert_eq!(found, only("/with-big-ea.txt", lost));
+        assert_eq!(unreadable, 1);
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@
 //! | [`index`] | directory indexes |
 //! | [`path`], [`tree`] | paths: looking them up, listing a directory |
 //! | [`listing`] | all files of a volume by path |
+//! | [`security`] | the descriptors that `$Secure` keeps |
 //! | [`rework`] | a volume made smaller, larger or laid out anew |
 //! | [`check`](mod@check) | does the file system agree with itself |
 //! | [`fault`], [`finding`] | what is wrong with a structure, and with the volume |

@@ -1,8 +1,15 @@
 //! Each fault of `damaged.tsv`, in every way.
 
+use crate::common::edit::{number, stream_at};
 use crate::common::{Memory, testdata, testdata_text};
 use crate::hold::{hold, in_time};
+use ntbak::device::{Rearranged, SharedSource};
+use ntbak::observe::Silent;
+use ntbak::volume::Volume;
+use ntbak::volume::check::{Code, check};
+use ntbak::volume::rework::{Wish, plan, survey};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 #[test]
 fn every_fault_is_planned_right_or_refused() {
@@ -36,4 +43,57 @@ fn every_fault_is_planned_right_or_refused() {
     }
     eprintln!("{planned} plans, {streams} streams the same");
     assert!(planned > 350 && streams > 10_000, "{planned} {streams}");
+}
+
+/// `$Bitmap` calls clusters of a file free: nothing is put there, they come along, and
+/// the new `$Bitmap` has them.
+#[test]
+fn clusters_of_a_file_that_the_bitmap_calls_free() {
+    let mut bytes = testdata("links");
+    let n = number(&bytes, "/with-big-ea.txt");
+    let (_, lcn) = stream_at(&bytes, n, 0xe0, b"");
+    let (bitmap, _) = stream_at(&bytes, 6, 0x80, b"");
+    let (byte, bit) = (bitmap + lcn as usize / 8, 1 << (lcn % 8));
+    assert_eq!(bytes[byte] & bit, bit, "in use");
+    bytes[byte] &= !bit;
+    let source = Memory::shared(bytes);
+    let found = {
+        let source = source.clone();
+        in_time("bitmap", move || hold("bitmap", &source))
+    };
+    assert!(
+        found.planned >= 8 && found.codes.contains("bitmap-mended"),
+        "{found:?}"
+    );
+    let old = Volume::open(source.clone()).unwrap();
+    let wrong = |v: &Volume| {
+        check(v, &Silent)
+            .unwrap()
+            .counts
+            .contains_key(&Code::OwnedFree)
+    };
+    assert!(wrong(&old));
+    let s = survey(&old, &Silent).unwrap();
+    for wish in [
+        Wish {
+            new_bytes: Some(s.smallest().unwrap()),
+            ..Wish::default()
+        },
+        Wish {
+            defragment: true,
+            ..Wish::default()
+        },
+    ] {
+        let p = plan(&s, &wish, &Silent).unwrap();
+        let told: Vec<_> = (p.report().changes.iter())
+            .filter(|c| c.code == "bitmap-mended")
+            .map(|c| c.message.clone())
+            .collect();
+        assert!(
+            told.len() == 1 && told[0].starts_with("1 clusters"),
+            "{told:?}"
+        );
+        let new: SharedSource = Arc::new(Rearranged::new(source.clone(), Arc::new(p)));
+        assert!(!wrong(&Volume::open(new).unwrap()), "{wish:?}");
+    }
 }

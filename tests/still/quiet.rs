@@ -67,6 +67,68 @@ fn a_file_that_is_written_too_often_and_one_that_is_not() {
     assert!(head["stillness"]["snapshot"].is_null());
 }
 
+/// Stores through a shared memory map raise no event; the times that each look brings
+/// about by writing back tell them.
+#[test]
+fn a_program_that_stores_through_a_memory_map() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let kind = Command::new("stat")
+        .args(["-f", "-c", "%T"])
+        .arg(d)
+        .output();
+    if !kind.is_ok_and(|o| o.status.success() && text(&o.stdout).trim() != "tmpfs") {
+        eprintln!("skipped: the temporary directory is a tmpfs, which never writes back");
+        return;
+    }
+    disk(&d.join("disk.img"));
+    const STORE: &str = "\
+import mmap, sys, time
+with open('disk.img', 'r+b') as f:
+    m = mmap.mmap(f.fileno(), 8192)
+pause, n = float(sys.argv[1]), 0
+while True:
+    n += 1
+    m[0x1000] = n & 255
+    if n == 1: print('stored', flush=True)
+    time.sleep(pause)
+";
+    for (pause, code) in [("0.1", 6), ("20", 0)] {
+        let child = Command::new("python3")
+            .args(["-c", STORE, pause])
+            .current_dir(d)
+            .stdout(std::process::Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else {
+            eprintln!("skipped: no python3");
+            return;
+        };
+        let mut first = [0; 7];
+        let ready = std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first);
+        let args = [
+            "image",
+            "disk.img",
+            "a.ntbak",
+            "--raw",
+            "--snapshot",
+            "none",
+            "--quiet",
+            "1s",
+            "--quiet-timeout",
+            "3s",
+        ];
+        let out = ready.map(|()| ntbak(d).args(args).output().unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let out = out.expect("the writer runs");
+        assert_eq!(out.status.code(), Some(code), "{}", text(&out.stderr));
+        match code {
+            0 => assert!(d.join("a.ntbak").exists()),
+            _ => nothing_written(&d.join("a.ntbak")),
+        }
+    }
+}
+
 #[test]
 fn nothing_is_waited_for_unless_it_is_asked() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,55 +1,21 @@
 //! `$Secure`: the descriptors in `$SDS`, and the two indexes that lead to them
 //! by id (`$SII`) and by hash (`$SDH`).
 //!
-//! | `$SDS` entry | size | field |
-//! |---|---|---|
-//! | 0 | 4 | hash of the descriptor |
-//! | 4 | 4 | security id |
-//! | 8 | 8 | place of this entry in `$SDS` |
-//! | 16 | 4 | bytes of the entry with this header |
-//! | 20 | n | the descriptor |
-//!
-//! Every entry stands a second time 256 KiB further on. Both indexes hold this
-//! header as data. (Linux-NTFS documentation, "$Secure".)
+//! The entries of `$SDS` are `volume::security`'s subject. Every entry stands a
+//! second time 256 KiB further on. Both indexes hold its header as data.
+//! (Linux-NTFS documentation, "$Secure".)
 
 use super::Context;
 use super::btree::{self, Entry, Index};
 use super::report::{Code, Issues};
 use super::streams::Body;
 use crate::units::RecordNo;
-use crate::volume::attr::{BITMAP, DATA, INDEX_ALLOCATION, INDEX_ROOT, u32_at, u64_at};
+use crate::volume::attr::{BITMAP, DATA, INDEX_ALLOCATION, INDEX_ROOT, u32_at};
+use crate::volume::security::{BLOCK, HEADER, Header, MOST, SDS, SECURE};
 use std::collections::HashMap;
 
-const SECURE: RecordNo = RecordNo(9);
-/// `$SDS`, `$SII`, `$SDH`.
-const SDS: &[u8] = b"$\0S\0D\0S\0";
 const SII: &[u8] = b"$\0S\0I\0I\0";
 const SDH: &[u8] = b"$\0S\0D\0H\0";
-/// The second copy of an entry lies this far behind the first.
-const COPY: u64 = 256 << 10;
-const HEADER: u32 = 20;
-/// No descriptor is longer than the blocks of `$SDS`.
-const MOST: u32 = 256 << 10;
-/// Entries that are looked at.
-const MOST_ENTRIES: usize = 1 << 20;
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Header {
-    id: u32,
-    hash: u32,
-    offset: u64,
-    size: u32,
-}
-
-fn header(b: &[u8]) -> Option<Header> {
-    let b = b.first_chunk::<20>()?;
-    Some(Header {
-        hash: u32_at(b, 0),
-        id: u32_at(b, 4),
-        offset: u64_at(b, 8),
-        size: u32_at(b, 16),
-    })
-}
 
 /// Checks them and that each id in `used` is there. Returns how many
 /// descriptors there are.
@@ -92,11 +58,11 @@ pub(super) fn check(
                 true => e.key.first_chunk::<4>().map(|k| (None, u32_at(k, 0))),
                 false => (e.key.first_chunk::<8>()).map(|k| (Some(u32_at(k, 0)), u32_at(k, 4))),
             };
-            match (key, header(e.data)) {
+            match (key, Header::of(e.data)) {
                 (Some((hash, id)), Some(h))
                     if h.id == id && hash.is_none_or(|hash| hash == h.hash) =>
                 {
-                    if list.len() < MOST_ENTRIES {
+                    if list.len() < MOST {
                         list.push(h);
                     }
                 }
@@ -116,9 +82,9 @@ pub(super) fn check(
     let [mut ids, mut hashes] = lists;
     ids.sort_unstable();
     hashes.sort_unstable();
-    if ids.len() == MOST_ENTRIES {
+    if ids.len() == MOST {
         issues.push(Code::Budget, Some(SECURE), None, || {
-            format!("Only {MOST_ENTRIES} security descriptors were checked")
+            format!("Only {MOST} security descriptors were checked")
         });
     }
     if sound && ids != hashes {
@@ -134,7 +100,7 @@ pub(super) fn check(
         None if ids.is_empty() => {}
         None => problem(issues, "$Secure lacks its stream $SDS".to_owned()),
     }
-    if sound && ids.len() < MOST_ENTRIES {
+    if sound && ids.len() < MOST {
         let mut used: Vec<_> = used.iter().collect();
         used.sort_unstable();
         for (id, (n, files)) in used {
@@ -158,7 +124,8 @@ fn descriptor(cx: &Context<'_>, sds: &Body<'_>, h: &Header, issues: &mut Issues)
             format!("Security id {}: {what}", h.id)
         });
     };
-    if !(HEADER..=MOST).contains(&h.size) {
+    // No descriptor is longer than the blocks of `$SDS`.
+    if !(HEADER as u64..=BLOCK).contains(&h.size.into()) {
         return problem(format!("found an entry of {} bytes in $SDS", h.size));
     }
     if !cx.pay(u64::from(h.size)) {
@@ -168,7 +135,7 @@ fn descriptor(cx: &Context<'_>, sds: &Body<'_>, h: &Header, issues: &mut Issues)
     let mut copy = entry.clone();
     let read = sds
         .read(cx.volume, h.offset, &mut entry)
-        .and_then(|()| sds.read(cx.volume, h.offset.saturating_add(COPY), &mut copy));
+        .and_then(|()| sds.read(cx.volume, h.offset.saturating_add(BLOCK), &mut copy));
     if let Err(e) = read {
         return issues.failed(
             Code::Security,
@@ -177,9 +144,9 @@ fn descriptor(cx: &Context<'_>, sds: &Body<'_>, h: &Header, issues: &mut Issues)
             &e,
         );
     }
-    if header(&entry) != Some(*h) {
+    if Header::of(&entry) != Some(*h) {
         problem(format!("$SDS has another entry at byte {}", h.offset));
-    } else if hash(&entry[HEADER as usize..]) != h.hash {
+    } else if hash(&entry[HEADER..]) != h.hash {
         problem("the hash of its descriptor is wrong".to_owned());
     } else if entry != copy {
         problem("the copy of its entry in $SDS is not the same".to_owned());
