@@ -88,6 +88,12 @@ impl Error {
         self
     }
 
+    /// What to do, in the place of what was said before.
+    pub fn advise(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
     /// Keeps the cause.
     pub fn caused_by(mut self, e: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Box::new(e));

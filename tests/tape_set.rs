@@ -197,7 +197,7 @@ fn spans(mover: &str) {
     ];
     let out = run(1, with(&second, &[mover, &src, &tape]));
     let error = &rows(&out, "error")[0]["message"];
-    let words = "The library has no cartridge that can be a blank cartridge, to be number 3";
+    let words = "The library lacks a blank cartridge, to be number 3";
     assert!(error.as_str().unwrap().starts_with(words), "{error}");
     empty(&d.join("new.img"), 11 << 20);
     let out = run(
@@ -245,7 +245,7 @@ fn runs_out(mover: &str) {
     let t = serve(2);
     let out = image(&t, 1, &["--label", "S1", "--block", "32K"]);
     let error = &rows(&out, "error")[0];
-    let words = "The library has no cartridge that can be a blank cartridge, to be number 3";
+    let words = "The library lacks a blank cartridge, to be number 3";
     assert!(error["message"].as_str().unwrap().starts_with(words));
     assert!(error["hint"].as_str().unwrap().contains("--resume"));
     let sets = known();
@@ -351,7 +351,7 @@ fn a_wrong_cartridge_is_refused() {
         .as_str()
         .unwrap()
         .to_string();
-    let words = "The library has no cartridge that can be cartridge 1 of set";
+    let words = "The library lacks cartridge 1 of set";
     assert!(error.starts_with(words), "{error}");
     t.end();
 }

@@ -17,6 +17,8 @@ pub fn of(e: &Error) -> String {
         }
         (_, Some(io::ErrorKind::StorageFull)) => "make room there, then run it again",
         (_, Some(io::ErrorKind::NotFound)) => "check the path",
+        (_, Some(io::ErrorKind::NotADirectory)) => "check the path: a folder is expected there",
+        (_, Some(io::ErrorKind::IsADirectory)) => "check the path: it leads to a folder",
         (_, Some(io::ErrorKind::BrokenPipe)) => {
             "whoever read the output left before its end: look at that program"
         }

@@ -76,7 +76,8 @@ pub fn run(args: &PlanArgs, console: &Console) -> Result<Exit> {
         plan(opened.source, &opened.identity, &options, console)?,
         &limits,
         args.block,
-    )?;
+    )
+    .map_err(by_the_host)?;
     begin(&plan, &about, console)?;
     let units = units(&plan);
     let mut sum = Sum::default();
@@ -94,6 +95,14 @@ pub fn run(args: &PlanArgs, console: &Console) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Here is nothing that the host could move; a backup has that option.
+fn by_the_host(e: Error) -> Error {
+    match e.advice().is_some_and(|a| a.contains("--mover host")) {
+        true => e.advise("the host writes the same tape: `ntbak image` with --mover host"),
+        false => e,
+    }
+}
+
 /// The limits to plan for, and whose they are.
 fn limits(args: &PlanArgs, places: &mut Places) -> Result<(Limits, String)> {
     let name = match (&args.profile, args.to.as_str()) {
@@ -107,7 +116,9 @@ fn limits(args: &PlanArgs, places: &mut Places) -> Result<(Limits, String)> {
                     .hint("--profile NAME plans for a copy manager without asking one")
             })?;
             let usual = 512;
-            limits.check_backup(usual).map_err(|e| e.of(safe(tape)))?;
+            limits
+                .check_backup(usual)
+                .map_err(|e| by_the_host(e).of(safe(tape)))?;
             return Ok((limits, unit.name().to_string()));
         }
     };
@@ -115,7 +126,7 @@ fn limits(args: &PlanArgs, places: &mut Places) -> Result<(Limits, String)> {
         Error::usage(format!("There is no profile {}", safe(name)))
             .hint(format!("profiles are: {}", profile_names()))
     })?;
-    found.check_dialect()?;
+    found.check_dialect().map_err(by_the_host)?;
     Ok((
         found.announced.clone(),
         format!("{}: {}", found.name, found.about),

@@ -160,7 +160,13 @@ pub struct Server {
 impl Server {
     /// Begins to listen.
     pub fn start(config: ServerConfig, units: Arc<dyn Units>) -> Result<Self> {
-        let failed = |e: io::Error| match e.kind() {
+        let listener = Self::bind(&config)?;
+        Self::start_on(listener, config, units)
+    }
+
+    /// Takes the port, so that nothing is prepared for one that cannot be had.
+    pub fn bind(config: &ServerConfig) -> Result<TcpListener> {
+        TcpListener::bind(&config.listen).map_err(|e| match e.kind() {
             // What is no address at all.
             io::ErrorKind::InvalidInput => Error::usage(format!(
                 "Found {:?}, expected an address and a port such as 127.0.0.1:3260",
@@ -168,9 +174,18 @@ impl Server {
             )),
             _ => Error::io(format!("Cannot listen on {}", config.listen), e)
                 .hint("another program may have the port; --listen takes another one"),
-        };
-        let listener = TcpListener::bind(&config.listen).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        })
+    }
+
+    /// Begins to take connections there.
+    pub fn start_on(
+        listener: TcpListener,
+        config: ServerConfig,
+        units: Arc<dyn Units>,
+    ) -> Result<Self> {
+        let address = listener
+            .local_addr()
+            .map_err(|e| Error::io(format!("Cannot listen on {}", config.listen), e))?;
         let shared = Arc::new(Shared {
             config,
             units,

@@ -152,15 +152,18 @@ pub fn run(args: &TargetArgs, console: &Console) -> Result<Exit> {
         );
     }
     let profile = CopyProfile::parse(&args.profile)?;
-    let devices = open(args, console)?;
+    let mut config = ServerConfig::new(with_port(&args.listen), &*args.name);
+    config.chap.clone_from(&args.chap);
+    let listener = Server::bind(&config)?;
+    let mut made = Made::default();
+    let devices = open(args, &mut made, console)?;
     let copies = Arc::new(CopyManager::new(profile));
     let units = Arc::new(UnitSet::new(&args.name, devices, Some(copies))?);
     if let Some(folder) = &args.snapshot_dir {
         units.roster().keep_in(&checked(folder)?);
     }
-    let mut config = ServerConfig::new(with_port(&args.listen), &*args.name);
-    config.chap.clone_from(&args.chap);
-    let server = Server::start(config, units.clone())?;
+    let server = Server::start_on(listener, config, units.clone())?;
+    made.keep();
     let announced = announce(args, console, &server, &units);
     // Whoever reads the addresses may leave; the service goes on.
     if let Err(e) = announced
@@ -196,26 +199,52 @@ fn checked(folder: &Path) -> Result<PathBuf> {
         .map_err(|e| Error::io("Cannot keep snapshots there", e).of(name))
 }
 
+/// New cartridges of drives: a target that cannot begin leaves none.
+#[derive(Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // It stays when it cannot be removed: an empty cartridge does no harm.
+            let _ = Cartridge::remove_empty(path);
+        }
+    }
+}
+
 /// Opens what stands behind the units, in their order. A changer serves all the
 /// drives, so it is made when they are there.
-fn open(args: &TargetArgs, console: &Console) -> Result<Vec<(String, Arc<dyn Device>)>> {
+fn open(
+    args: &TargetArgs,
+    made: &mut Made,
+    console: &Console,
+) -> Result<Vec<(String, Arc<dyn Device>)>> {
     let specs = &args.units.0;
+    if specs.iter().filter(|s| s.kind == Kind::Changer).count() > 1 {
+        return Err(Error::usage("There are two changers for the same drives")
+            .hint("give one --changer only"));
+    }
     let mut drives = Vec::new();
     let mut devices: Vec<Option<Arc<dyn Device>>> = Vec::new();
     for spec in specs {
         devices.push(match spec.kind {
-            Kind::Disk => Some(Arc::new(DiskUnit::open(&spec.path, spec.disk()?)?)),
+            Kind::Disk => {
+                let disk = DiskUnit::open(&spec.path, spec.disk()?);
+                Some(Arc::new(disk.map_err(|e| spec.about_commas(e))?))
+            }
             Kind::Tape => {
-                let drive = Arc::new(TapeDrive::new(cartridge(spec, console)?)?);
+                let drive = Arc::new(TapeDrive::new(cartridge(spec, made, console)?)?);
                 drives.push((drive.clone(), Identity::new(&args.name, &spec.name)));
                 Some(drive)
             }
             Kind::Changer => None,
         });
-    }
-    if devices.iter().filter(|d| d.is_none()).count() > 1 {
-        return Err(Error::usage("There are two changers for the same drives")
-            .hint("give one --changer only"));
     }
     let mut out = Vec::new();
     for (spec, device) in specs.iter().zip(devices) {
@@ -229,12 +258,17 @@ fn open(args: &TargetArgs, console: &Console) -> Result<Vec<(String, Arc<dyn Dev
 }
 
 /// The cartridge that is in a drive at first.
-fn cartridge(spec: &UnitSpec, console: &Console) -> Result<Option<Cartridge>> {
+fn cartridge(spec: &UnitSpec, made: &mut Made, console: &Console) -> Result<Option<Cartridge>> {
     let (capacity, writable) = spec.tape()?;
     if spec.path.as_os_str().is_empty() {
         return Ok(None);
     }
-    let c = Cartridge::open_or_create(&spec.path, capacity, writable)?;
+    let is_new = writable && !spec.path.exists();
+    let c = Cartridge::open_or_create(&spec.path, capacity, writable)
+        .map_err(|e| spec.about_commas(e))?;
+    if is_new {
+        made.0.push(spec.path.clone());
+    }
     let torn = c.opened().torn;
     if torn != 0 {
         let what = match writable {

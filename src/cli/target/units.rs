@@ -8,6 +8,9 @@ use crate::units::parse_size;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::path::PathBuf;
 
+/// A smaller cartridge is a mistake.
+const SMALLEST_CARTRIDGE: u64 = 1 << 20;
+
 /// What a unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -53,10 +56,10 @@ impl Kind {
                 "ro refuses writes. block is the size of a logical block, 512 or 4096; physical that of a physical one, 4096 when not given. bad makes N blocks from LBA on unreadable, to try out what then happens."
             }
             Self::Tape => {
-                "ro protects the cartridge against writing. size is the capacity of a new one. With a NAME alone the drive is empty."
+                "ro protects the cartridge against writing. size is the capacity of a new one, at least 1M. With a NAME alone the drive is empty."
             }
             Self::Changer => {
-                "slots is the number of storage slots, at least 8 when not given; size fills the empty ones with new cartridges of that capacity."
+                "slots is the number of storage slots, at least 8 when not given; size fills the empty ones with new cartridges of that capacity, at least 1M."
             }
         };
         format!("{}\n\n{more}", self.help())
@@ -128,6 +131,32 @@ impl UnitSpec {
         })
     }
 
+    /// A setting that is none counts as a part of the path: says so where nothing is
+    /// at such a path.
+    pub fn about_commas(&self, e: Error) -> Error {
+        let path = self.path.display().to_string();
+        match path.rsplit_once(',') {
+            Some((_, last)) if !self.path.exists() => e.hint(format!(
+                "check the path; {last:?} is no setting of --{0}, which are {1}",
+                self.kind.word(),
+                self.kind.form()
+            )),
+            _ => e,
+        }
+    }
+
+    /// There is room on a cartridge for a record and its filemarks.
+    fn room(&self, capacity: Option<u64>) -> Result<()> {
+        match capacity {
+            Some(n) if n < SMALLEST_CARTRIDGE => Err(Error::usage(format!(
+                "--{} {}: found a cartridge of {n} bytes, expected at least {SMALLEST_CARTRIDGE}",
+                self.kind.word(),
+                self.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     fn bad(&self, setting: &str) -> Error {
         Error::usage(format!(
             "--{} {}: found {setting}, expected {}",
@@ -178,6 +207,7 @@ impl UnitSpec {
             }
             Some(())
         })?;
+        self.room(capacity)?;
         Ok((capacity, writable))
     }
 
@@ -192,6 +222,7 @@ impl UnitSpec {
             }
             Some(())
         })?;
+        self.room(o.size)?;
         Ok(o)
     }
 }
@@ -274,6 +305,10 @@ mod tests {
         assert!(s.path.as_os_str().is_empty() && s.tape().is_ok());
         let s = UnitSpec::parse(Kind::Changer, "c=dir,slots=4").unwrap();
         assert_eq!(s.changer().unwrap().slots, Some(4));
+        for bad in ["t=x.tap,size=1", "t=x.tap,size=1023K"] {
+            let s = UnitSpec::parse(Kind::Tape, bad).unwrap();
+            assert!(s.tape().is_err(), "{bad}");
+        }
         for bad in ["a=b,ro=1", "a=b,block", "a=b,block=0", "a=b,physical=x"] {
             assert!(parse(bad).unwrap().disk().is_err(), "{bad}");
         }

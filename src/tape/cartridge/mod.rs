@@ -168,6 +168,20 @@ impl Cartridge {
         }
     }
 
+    /// Removes the files of a cartridge on which nothing was written.
+    pub fn remove_empty(path: &Path) -> std::io::Result<()> {
+        if std::fs::metadata(path)?.len() == 0 {
+            std::fs::remove_file(path)?;
+            for extension in ["json", "idx"] {
+                let beside = sidecar(path, extension);
+                if beside.exists() {
+                    std::fs::remove_file(beside)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn cut_torn_record(&mut self, is_ours: bool) -> Result<()> {
         if !is_ours {
             return Err(Error::new(

@@ -194,7 +194,7 @@ impl Media for Library {
             });
             let Some((_, next)) = candidates.first() else {
                 return Err(Error::not_found(format!(
-                    "The library has no cartridge that can be {wanted}; {} were looked at",
+                    "The library lacks {wanted} ({} cartridges were looked at)",
                     tried.len()
                 ))
                 .of(self.changer.name())
