@@ -266,13 +266,13 @@ pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
         false => {
             // What is there of an archive is of another moment than a new snapshot.
             let live = args.opening.live || args.resume;
-            let options = args.still.options(live, &args.tapes);
+            let options = args.still.options(live, &args.tapes, console);
             hold_still(&mut places, &args.source, &options, console)?
         }
     };
     still::tell(&still, console);
     let done = backup(args, &still, &mut places, tape, console).map_err(|e| still.reason(e));
-    args.still.end(still, console);
+    args.still.end(still, &args.tapes, console);
     done
 }
 

@@ -47,7 +47,7 @@ Examples:
 {TABLE}"))]
     Delete {
         /// Their names
-        #[arg(required = true, value_name = "NAME")]
+        #[arg(required = true, value_name = "NAME", value_parser = Name::from_user)]
         names: Vec<Name>,
         /// Of this disk of `ntbak target`, though they are not recorded here
         #[arg(long, value_name = "UNIT")]

@@ -73,7 +73,7 @@ impl StillArgs {
     pub fn check(&self, resume: bool, dry_run: bool) -> Result<()> {
         let quiet = self.quiet.unwrap_or(crate::ops::still::QUIET);
         let taken = !matches!(self.snapshot, None | Some(Choice::None));
-        if quiet > self.quiet_timeout && (self.quiet.is_some() || taken) {
+        if quiet >= self.quiet_timeout && !quiet.is_zero() && (self.quiet.is_some() || taken) {
             return Err(Error::usage(format!(
                 "It cannot be quiet for {:.1} s within {:.1} s",
                 quiet.as_secs_f64(),
@@ -104,7 +104,7 @@ impl StillArgs {
     }
 
     /// For the job.
-    pub fn options(&self, live: bool, tapes: &TapeOptions) -> StillOptions {
+    pub fn options(&self, live: bool, tapes: &TapeOptions, console: &Console) -> StillOptions {
         StillOptions {
             choice: self.snapshot.clone(),
             quiet: self.quiet,
@@ -114,6 +114,7 @@ impl StillArgs {
                 dir: self.snapshot_dir.clone(),
                 size: self.snapshot_size,
                 qmp: self.qmp.clone(),
+                cancel: Some(console.cancel_flag()),
             },
             live,
             records: records(tapes.inventory.as_deref()),
@@ -126,13 +127,17 @@ impl StillArgs {
     }
 
     /// Deletes the snapshot, or names what is kept.
-    pub fn end(&self, still: Still, console: &Console) {
+    pub fn end(&self, still: Still, tapes: &TapeOptions, console: &Console) {
         let Some(name) = still.name().cloned() else {
             return;
         };
         let (label, place) = match still.made() {
             Some(m) => (m.label.clone(), without_secret(&m.place)),
             None => return,
+        };
+        let remove = match records(tapes.inventory.as_deref()) {
+            Some(r) => r.command(&name),
+            None => format!("ntbak snapshot delete {name}"),
         };
         match still.end(self.keep_snapshot) {
             Ok(()) if self.keep_snapshot => {
@@ -143,7 +148,7 @@ impl StillArgs {
                     return console.tell("snapshot", &row);
                 }
                 console.say(&format!(
-                    "Snapshot kept: {} at {}; `ntbak snapshot delete {name}` removes it\n",
+                    "Snapshot kept: {} at {}; `{remove}` removes it\n",
                     safe(&label),
                     safe(&place)
                 ));
@@ -151,7 +156,7 @@ impl StillArgs {
             Ok(()) => {}
             Err(e) => console.caution(
                 "snapshot-left",
-                &format!("The snapshot {label} could not be deleted: {e}; `ntbak snapshot delete {name}` tries again"),
+                &format!("The snapshot {label} could not be deleted: {e}; `{remove}` tries again"),
             ),
         }
     }
@@ -160,7 +165,7 @@ impl StillArgs {
 /// Where snapshots are recorded: beside the tape inventory.
 pub fn records(inventory: Option<&Path>) -> Option<Records> {
     let dir = Inventory::open(inventory).ok()?.dir().join("snapshots");
-    Some(Records::new(dir))
+    Some(Records::new(dir).beside(inventory))
 }
 
 /// An address without the user's name and secret.

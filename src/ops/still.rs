@@ -4,16 +4,17 @@
 use super::place::{Places, ReadPlace};
 use super::unit::is_unit;
 use crate::archive::{SnapshotInfo, Stillness};
-use crate::device::guard::System;
+use crate::device::guard::{DevNo, Stack, System};
 use crate::device::{OpenOptions, SharedSource, Window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{Observer, warning};
 use crate::snapshot::counter::Counters;
-use crate::snapshot::quiet::{Clock, Counter, Monotonic, POLL, Patience, Quiet, wait};
+use crate::snapshot::quiet::{Clock, Counter, Monotonic, POLL, Patience, Quiet, Seen, wait};
 use crate::snapshot::{
     Choice, Entry, Held, Made, Name, Provider, Record, Records, Subject, Watch, Wishes, provider,
 };
 use serde_json::Value;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(80);
 const PULSE: Duration = Duration::from_secs(5);
 
 /// What to do.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StillOptions {
     /// The way to a snapshot; when nobody says, one is taken of a source that is
     /// mounted writable, if that can be.
@@ -49,8 +50,39 @@ pub struct StillOptions {
 pub struct Still {
     held: Option<Held>,
     source: PathBuf,
+    /// What was looked at before anything was waited for.
+    before: Option<Before>,
     /// What was done for that, for the archive.
     pub facts: Option<Stillness>,
+}
+
+/// The source as it was found at first.
+#[derive(Clone, Copy)]
+struct Before {
+    bytes: u64,
+    id: Option<Id>,
+}
+
+/// Which file or device a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Id {
+    /// File system and inode.
+    File(u64, u64),
+    /// Numbers of a block device, and the kernel's number of its medium, which is
+    /// another one whenever a loop device is attached.
+    Block(DevNo, Option<u64>),
+}
+
+impl Id {
+    fn of(path: &Path) -> Option<Self> {
+        let meta = path.metadata().ok()?;
+        if !meta.file_type().is_block_device() {
+            return Some(Self::File(meta.dev(), meta.ino()));
+        }
+        let rdev = meta.rdev();
+        let dev = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
+        Some(Self::Block(dev, Stack::new("/sys").medium(dev)))
+    }
 }
 
 /// Looks now and then whether a snapshot is still good.
@@ -88,9 +120,10 @@ pub fn hold_still(
     options: &StillOptions,
     observer: &dyn Observer,
 ) -> Result<Still> {
-    let nothing = Still::without(source);
-    let known = options.records.as_ref().map(|r| tell_stale(r, observer));
-    let known = known.unwrap_or_default();
+    let mut nothing = Still::without(source);
+    if let Some(records) = &options.records {
+        tell_stale(records, observer);
+    }
     let choice = match &options.choice {
         Some(c) => c.clone(),
         None if options.live || !in_use(source) => Choice::None,
@@ -102,15 +135,26 @@ pub fn hold_still(
         (None, _) => QUIET,
     };
     if choice == Choice::None && quiet.is_zero() {
+        if options.strict {
+            observer.note("--quiet-strict: nothing is waited for, since neither --quiet nor --snapshot is given and the source is not in use");
+        }
         return Ok(nothing);
     }
+    // What cannot be read at all is said before anything is waited for.
+    let id = Id::of(source);
+    let open = OpenOptions {
+        live: options.live || choice != Choice::None,
+        ..OpenOptions::default()
+    };
+    let bytes = places.open(source, open)?.opened.source.len();
+    nothing.before = Some(Before { bytes, id });
     let subject = subject(places, source)?;
     let patience = Patience {
         quiet,
         timeout: options.timeout,
         poll: POLL.min(quiet / 4).max(Duration::from_millis(10)),
     };
-    let mut prepared = prepare(&choice, &subject, options, &known, observer).map_err(|e| {
+    let mut prepared = prepare(&choice, &subject, options, observer).map_err(|e| {
         match options.choice {
             // The rule for sources in use decides; this was the way around it.
             None => refusal(source, &e).unwrap_or(e),
@@ -127,8 +171,11 @@ pub fn hold_still(
     };
     let clock = Monotonic::default();
     let started = clock.now();
-    let mut seen = 0;
+    let mut seen = Seen::default();
     loop {
+        if observer.cancelled() {
+            return Err(forget(prepared, Error::interrupted()));
+        }
         let waited = match &mut counter {
             Some(c) => wait_told(&patience, started, seen, &clock, c, observer),
             None => Ok(None),
@@ -149,8 +196,17 @@ pub fn hold_still(
             if let (Some(c), Some(w)) = (&mut counter, &waited) {
                 late = Some(c.sample()?.own_since(&w.last));
             }
-            Ok(())
+            match observer.cancelled() {
+                true => Err(Error::interrupted()),
+                false => Ok(()),
+            }
         })?;
+        if is_source(&subject, id, held.made()) {
+            return Err(
+                Error::refused("What is named as the snapshot is the source itself")
+                    .of(held.made().place.clone()),
+            );
+        }
         facts.late_writes = late;
         facts.snapshot = Some(SnapshotInfo {
             provider: held.kind().into(),
@@ -162,8 +218,10 @@ pub fn hold_still(
         match late {
             Some(n) if n > 0 && options.strict => {
                 held.end(false)?;
-                seen += waited.map_or(0, |w| w.writes) + n;
-                prepared = prepare(&choice, &subject, options, &known, observer)?;
+                seen = waited.map_or(seen, |w| w.seen);
+                seen.writes += n;
+                seen.last = Some(clock.now());
+                prepared = prepare(&choice, &subject, options, observer)?;
             }
             _ => {
                 if let Some(n) = late.filter(|n| *n > 0) {
@@ -180,6 +238,14 @@ pub fn hold_still(
                 });
             }
         }
+    }
+}
+
+/// True when a snapshot is read where the source is.
+fn is_source(subject: &Subject, id: Option<Id>, made: &Made) -> bool {
+    match &subject.unit {
+        Some(_) => made.place == subject.text,
+        None => id.is_some() && Id::of(Path::new(&made.place)) == id,
     }
 }
 
@@ -231,19 +297,23 @@ fn prepare(
     choice: &Choice,
     subject: &Subject,
     options: &StillOptions,
-    known: &[Name],
     observer: &dyn Observer,
 ) -> Result<Option<Prepared>> {
     if *choice == Choice::None {
         return Ok(None);
     }
+    // Those of other runs that are recorded here are told of already, or live.
+    let known = options.records.as_ref().and_then(|r| r.list().ok());
+    let known: Vec<Name> = known.map_or_else(Vec::new, |(all, _)| {
+        all.into_iter().map(|(r, _)| r.name).collect()
+    });
     let name = Name::new()?;
     let (mut provider, data) = provider(choice, subject, &options.wishes, &name)?;
     match provider.strays() {
         Ok(all) => {
             for s in all.iter().filter(|s| !known.contains(&s.name)) {
                 let text = format!(
-                    "A snapshot of an earlier run is left, and no record of it is here: {}; `{}` removes it",
+                    "There is a snapshot that no record here knows: {}; unless another run uses it, `{}` removes it",
                     s.label, s.remove
                 );
                 observer.warn(warning("stale-snapshot", text));
@@ -286,7 +356,7 @@ fn prepare(
 fn wait_told(
     patience: &Patience,
     started: Duration,
-    before: u64,
+    before: Seen,
     clock: &dyn Clock,
     counter: &mut Counters,
     observer: &dyn Observer,
@@ -320,7 +390,7 @@ fn facts(patience: &Patience, waited: Option<&Quiet>, counter: Option<&Counters>
     Stillness {
         quiet_ms: waited.map(|w| ms(w.quiet)),
         waited_ms: waited.map(|w| ms(w.waited)),
-        writes: waited.map(|w| w.writes),
+        writes: waited.map(|w| w.seen.writes),
         late_writes: None,
         counter: counter.map(Counter::name),
         snapshot: None,
@@ -333,6 +403,7 @@ impl Still {
         Self {
             held: None,
             source: source.to_path_buf(),
+            before: None,
             facts: None,
         }
     }
@@ -363,6 +434,15 @@ impl Still {
     /// Opens the snapshot, or the source where there is none. What is known of the
     /// source stays what is known of the source.
     pub fn open(&self, places: &mut Places, options: OpenOptions) -> Result<ReadPlace> {
+        if let Some(id) = self.before.and_then(|b| b.id)
+            && Id::of(&self.source) != Some(id)
+        {
+            return Err(Error::refused(
+                "The path leads to another file or device than when the wait began, which nobody watched",
+            )
+            .of(self.source.display().to_string())
+            .hint("run it again, with a path that stays"));
+        }
         let Some(made) = self.made() else {
             return places.open(&self.source, options);
         };
@@ -370,7 +450,7 @@ impl Still {
             live: true,
             ..options
         };
-        let original = places.open(&self.source, live)?.opened.identity;
+        let mut original = places.open(&self.source, live)?.opened.identity;
         let of_snapshot = OpenOptions {
             sector_size: Some(original.sector_size),
             ..live
@@ -378,22 +458,31 @@ impl Still {
         let mut place = places.open(self.path(), of_snapshot)?;
         let opened = &mut place.opened;
         opened.usage.clear();
-        let (start, len) = made
-            .part
-            .unwrap_or((0, original.size.min(opened.source.len())));
-        if len < original.size {
+        // The snapshot is of a moment between these two; the source may have grown or
+        // shrunk since, and an array's unit may be larger than what it is a copy of.
+        let before = self.before.map_or(original.size, |b| b.bytes);
+        let (least, most) = (before.min(original.size), before.max(original.size));
+        let there = opened.source.len();
+        let (start, len) = made.part.unwrap_or((0, most.min(there)));
+        if start.checked_add(len).is_none_or(|end| end > there) {
             return Err(Error::refused(format!(
-                "The snapshot has {len} bytes, fewer than the source's {}",
-                original.size
+                "The source is to be {len} bytes from byte {start} on of the snapshot, which has {there}"
             ))
             .of(made.label.clone()));
         }
-        if (start, original.size) != (0, opened.source.len()) {
+        if len < least {
+            return Err(Error::refused(format!(
+                "The snapshot has {len} bytes, fewer than the source's {least}"
+            ))
+            .of(made.label.clone()));
+        }
+        if (start, len) != (0, there) {
             let name = opened.source.name().to_string();
-            let part = Window::new(opened.source.clone(), start, original.size, name)?;
+            let part = Window::new(opened.source.clone(), start, len, name)?;
             let part: SharedSource = Arc::new(part);
             opened.source = part;
         }
+        original.size = len;
         opened.identity = original;
         Ok(place)
     }
@@ -413,13 +502,13 @@ impl Still {
     }
 }
 
-/// Names what killed runs left, and gives the names of all that are recorded.
-fn tell_stale(records: &Records, observer: &dyn Observer) -> Vec<Name> {
+/// Names what earlier runs left.
+fn tell_stale(records: &Records, observer: &dyn Observer) {
     let (all, bad) = match records.list() {
         Ok(l) => l,
         Err(e) => {
             observer.warn(warning("snapshot-record", e.to_string()));
-            return Vec::new();
+            return;
         }
     };
     for e in bad {
@@ -432,14 +521,13 @@ fn tell_stale(records: &Records, observer: &dyn Observer) -> Vec<Name> {
             (false, true) => observer.note(&format!("{what} was kept")),
             (false, false) => {
                 let text = format!(
-                    "{what} is left of a run that was killed; `ntbak snapshot delete {}` removes it",
-                    r.name
+                    "{what} is left of an earlier run; `{}` removes it",
+                    records.command(&r.name)
                 );
                 observer.warn(warning("stale-snapshot", text));
             }
         }
     }
-    all.into_iter().map(|(r, _)| r.name).collect()
 }
 
 fn words(r: &Record) -> String {

@@ -1,11 +1,12 @@
 //! Btrfs: a read-only snapshot of the subvolume that an image file lies in.
 
-use super::provider::{Made, Name, Provider, Stray, Subject, cannot, load, store};
+use super::provider::{Made, Name, Provider, Stray, Subject, cannot, hold, is_held, load, store};
 use super::reflink::{file_behind, wanted};
 use super::runner::{Call, Runner};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ type Part = Option<(u64, u64)>;
 pub struct Btrfs {
     subject: Option<Subject>,
     runner: Arc<dyn Runner>,
+    /// The snapshot, as long as this run is at work.
+    held: Option<File>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,12 +39,16 @@ struct Data {
 impl Btrfs {
     /// Of a source.
     pub fn new(subject: Option<Subject>, runner: Arc<dyn Runner>) -> Self {
-        Self { subject, runner }
+        Self {
+            subject,
+            runner,
+            held: None,
+        }
     }
 
     fn subvolume(&self) -> Result<(PathBuf, PathBuf, Part)> {
         let subject = wanted(self.subject.as_ref())?;
-        let (file, part) = file_behind(subject, KIND)?;
+        let (file, part) = file_behind(subject, KIND, &*self.runner)?;
         let fail = |e| Error::io("Cannot look at the source", e).of(&*subject.text);
         let file = file.canonicalize().map_err(fail)?;
         let dev = file.metadata().map_err(fail)?.dev();
@@ -95,8 +102,9 @@ impl Provider for Btrfs {
         let args = ["subvolume", "snapshot", "-r"].map(AsRef::as_ref);
         let paths = [d.subvolume.as_os_str(), d.snapshot.as_os_str()];
         self.runner
-            .output(&Call::tool("btrfs", args.into_iter().chain(paths)))
-            .map(drop)
+            .output(&Call::tool("btrfs", args.into_iter().chain(paths)))?;
+        self.held = hold(&d.snapshot);
+        Ok(())
     }
 
     fn describe(&mut self, data: &Value) -> Result<Made> {
@@ -132,6 +140,7 @@ impl Provider for Btrfs {
             let path = root.join(&file);
             if let Some(name) = name
                 && on(&path).is_some_and(|m| m.1 == ROOT)
+                && !is_held(&path)
             {
                 out.push(Stray {
                     name,

@@ -5,6 +5,7 @@ use super::record::Record;
 use super::runner::{Runner, System};
 use super::{btrfs, command, dm, lvm, none, qmp, reflink, target, zfs};
 use crate::error::{Error, Result};
+use crate::observe::CancelFlag;
 use crate::scsi::Unit;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -62,7 +63,7 @@ impl FromStr for Choice {
 }
 
 /// What the user says about snapshots.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Wishes {
     /// Where files that belong to a snapshot go.
     pub dir: Option<PathBuf>,
@@ -70,6 +71,8 @@ pub struct Wishes {
     pub size: Option<u64>,
     /// QEMU's socket.
     pub qmp: Option<PathBuf>,
+    /// Tells of an interrupt: programs that may be ended then are.
+    pub cancel: Option<Arc<CancelFlag>>,
 }
 
 /// A provider that can, with what it prepared. `Auto` tries those that fit the source.
@@ -126,10 +129,10 @@ fn fitting(subject: &Subject, wishes: &Wishes) -> Vec<Choice> {
 
 fn make(choice: &Choice, subject: &Subject, wishes: &Wishes) -> Result<Box<dyn Provider>> {
     let (s, w) = (Some(subject.clone()), wishes.clone());
-    let runner: Arc<dyn Runner> = Arc::new(System);
+    let runner: Arc<dyn Runner> = Arc::new(System::new(w.cancel));
     Ok(match choice {
         Choice::Auto | Choice::None => Box::new(none::None::new(subject.clone())),
-        Choice::Reflink => Box::new(reflink::Reflink::new(s, w.dir)),
+        Choice::Reflink => Box::new(reflink::Reflink::new(s, w.dir, runner)),
         Choice::Btrfs => Box::new(btrfs::Btrfs::new(s, runner)),
         Choice::Lvm => Box::new(lvm::Lvm::new(s, w.size, runner)),
         Choice::Dm => Box::new(dm::Dm::new(s, w.dir, w.size, runner)),
@@ -145,9 +148,9 @@ pub fn provider_again(
     record: &Record,
     unit: &mut dyn FnMut(&str) -> Result<Unit>,
 ) -> Result<Box<dyn Provider>> {
-    let runner: Arc<dyn Runner> = Arc::new(System);
+    let runner: Arc<dyn Runner> = Arc::new(System::default());
     Ok(match &*record.provider {
-        reflink::KIND => Box::new(reflink::Reflink::new(None, None)),
+        reflink::KIND => Box::new(reflink::Reflink::new(None, None, runner)),
         btrfs::KIND => Box::new(btrfs::Btrfs::new(None, runner)),
         lvm::KIND => Box::new(lvm::Lvm::new(None, None, runner)),
         dm::KIND => Box::new(dm::Dm::new(None, None, None, runner)),

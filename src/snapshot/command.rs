@@ -5,6 +5,7 @@ use super::provider::{Made, Name, Provider, Subject, cannot, load, store};
 use super::reflink::wanted;
 use super::runner::{Call, Runner, failed};
 use crate::error::{Error, ErrorKind, Result};
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -73,8 +74,13 @@ impl Program {
                 ("NTBAK_STATE", d.said.to_string().into()),
             ],
             time: TIME,
+            // What is begun may have to be ended; deleting is the end.
+            stops: action != "delete",
         };
-        let of = |e: Error| e.of(format!("{} {action}", d.program.display()));
+        let of = |e: Error| {
+            e.of(format!("{} {action}", d.program.display()))
+                .hint("what the program has to do is in docs/snapshot.md, section 6")
+        };
         let ended = self.runner.run(&call).map_err(of)?;
         if ended.code != Some(0) {
             return Err(of(failed(&call, &ended)));
@@ -113,7 +119,7 @@ fn find(program: &Path) -> Option<PathBuf> {
     let all = std::env::var_os("PATH")?;
     std::env::split_paths(&all)
         .map(|d| d.join(program))
-        .find(|p| p.is_file())
+        .find(|p| p.is_file() && access(p, Access::EXEC_OK).is_ok())
 }
 
 impl Provider for Program {
@@ -144,17 +150,9 @@ impl Provider for Program {
 
     fn create(&mut self, data: &mut Value) -> Result<()> {
         let mut d: Data = load(data)?;
-        match self.call("create", &d) {
-            Ok((said, _)) => {
-                d.said = said;
-                *data = store(&d)?;
-                Ok(())
-            }
-            Err(e) => Err(match self.call("delete", &d) {
-                Ok(_) => e,
-                Err(left) => e.hint(format!("what was begun could not be undone: {left}")),
-            }),
-        }
+        d.said = self.call("create", &d)?.0;
+        *data = store(&d)?;
+        Ok(())
     }
 
     fn describe(&mut self, data: &Value) -> Result<Made> {
@@ -163,8 +161,17 @@ impl Provider for Program {
         let mut pause = Duration::from_millis(100);
         loop {
             let (_, said) = self.call("describe", &d)?;
-            match said.place {
-                Some(place) if said.ready != Some(false) => {
+            let of = |e: Error| {
+                e.of(format!("{} describe", d.program.display()))
+                    .hint("what the program has to do is in docs/snapshot.md, section 6")
+            };
+            match said.place.filter(|p| !p.is_empty()) {
+                _ if said.ready == Some(false) && Instant::now() < end => {}
+                _ if said.ready == Some(false) => {
+                    let what = format!("The snapshot was not ready within {} s", READY.as_secs());
+                    return Err(of(Error::refused(what)));
+                }
+                Some(place) => {
                     return Ok(Made {
                         label: said.label.unwrap_or_else(|| place.clone()),
                         place,
@@ -172,19 +179,15 @@ impl Provider for Program {
                         naa: said.naa,
                     });
                 }
-                Some(_) if Instant::now() < end => {}
-                Some(_) => {
-                    let what = format!("The snapshot was not ready within {} s", READY.as_secs());
-                    return Err(Error::refused(what).of(d.program.display().to_string()));
-                }
                 None => {
-                    return Err(Error::damaged(
+                    return Err(of(Error::damaged(
                         "The program does not say where the snapshot is (place)",
-                    )
-                    .of(d.program.display().to_string()));
+                    )));
                 }
             }
-            std::thread::sleep(pause);
+            if !self.runner.pause(pause) {
+                return Err(Error::interrupted());
+            }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
     }

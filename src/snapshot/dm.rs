@@ -1,7 +1,7 @@
 //! Device-mapper without LVM: the table of a mapped device is put under a
 //! `snapshot-origin`, beside which a `snapshot` with a file for the old contents lies.
 
-use super::provider::{Made, Name, Provider, Stray, Subject, cannot, load, store};
+use super::provider::{Made, Name, Provider, Stray, Subject, cannot, folder, load, store};
 use super::reflink::wanted;
 use super::runner::{Call, Runner, failed};
 use crate::device::guard::{DevNo, Stack, System};
@@ -244,13 +244,13 @@ impl Dm {
         let size = self.size.unwrap_or((sectors * 512 / SHARE).max(LEAST));
         let dir = self.dir.as_ref().ok_or_else(|| {
             no("old contents need a file")
-                .hint("name a directory for it on another disk: --snapshot-dir DIR")
+                .advise("name a directory for it on another disk: --snapshot-dir DIR")
         })?;
-        let store_at = dir.join(format!("{name}.cow"));
+        let store_at = folder(dir)?.join(format!("{name}.cow"));
         if System::read()?.same_storage(path, &store_at) {
             return Err(
                 no("the file for old contents would lie on the source itself")
-                    .hint("name a directory on another disk: --snapshot-dir DIR"),
+                    .advise("name a directory on another disk: --snapshot-dir DIR"),
             );
         }
         store(&Data {

@@ -34,9 +34,10 @@ impl Inner {
         self.entry.as_ref().map_or(Ok(()), |e| e.save(&self.record))
     }
 
+    /// Once: who fails is told of, and the record stays for the next attempt.
     fn delete(&mut self) -> Result<()> {
-        self.provider.delete(&self.record.data)?;
         self.over = true;
+        self.provider.delete(&self.record.data)?;
         self.entry.take().map_or(Ok(()), Entry::remove)
     }
 }
@@ -261,6 +262,7 @@ mod tests {
         };
         let held = take(&mock, &records).unwrap();
         assert!(held.end(false).is_err());
+        assert_eq!(mock.deleted.load(SeqCst), 1, "once");
         assert_eq!(left().len(), 1);
         assert!(!left()[0].1 && !left()[0].0.kept);
     }

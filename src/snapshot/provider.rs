@@ -3,10 +3,12 @@
 use crate::device::guard::DevNo;
 use crate::error::{Error, Result};
 use crate::scsi::Unit;
+use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
+use std::fs::File;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -37,6 +39,14 @@ impl Name {
         u64::from_str_radix(digits, 16).unwrap_or_default()
     }
 
+    /// As a user may write it, also without `ntbak-`.
+    pub fn from_user(text: &str) -> std::result::Result<Self, String> {
+        match text.starts_with(PREFIX) {
+            true => text.parse(),
+            false => format!("{PREFIX}{text}").parse(),
+        }
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -46,13 +56,12 @@ impl Name {
 impl FromStr for Name {
     type Err = String;
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let digits = text.strip_prefix(PREFIX).unwrap_or(text);
-        let good = digits.len() == DIGITS
-            && digits
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let good = text.strip_prefix(PREFIX).is_some_and(|digits| {
+            let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            digits.len() == DIGITS && digits.bytes().all(hex)
+        });
         match good {
-            true => Ok(Self(format!("{PREFIX}{digits}"))),
+            true => Ok(Self(text.into())),
             false => Err(format!(
                 "expected the name of a snapshot, {PREFIX} and {DIGITS} hexadecimal digits"
             )),
@@ -146,6 +155,34 @@ pub fn cannot(subject: &Subject, provider: &str, why: &str) -> Error {
         .hint("choose another way with --snapshot, or none")
 }
 
+/// The folder of `--snapshot-dir`, free of links: what deletes the snapshot may run
+/// somewhere else.
+pub(super) fn folder(dir: &Path) -> Result<PathBuf> {
+    let fail = |e| Error::io("Cannot keep files of a snapshot there", e);
+    let full = dir.canonicalize().map_err(fail);
+    let full = full.and_then(|d| match d.is_dir() {
+        true => Ok(d),
+        false => Err(fail(std::io::ErrorKind::NotADirectory.into())),
+    });
+    full.map_err(|e| {
+        e.of(dir.display().to_string())
+            .hint("--snapshot-dir takes a folder that is there")
+    })
+}
+
+/// What a run holds of a snapshot that it made, so that others see it lives.
+pub(super) fn hold(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(file)
+}
+
+/// True when a run holds it.
+pub(super) fn is_held(path: &Path) -> bool {
+    let shared = FlockOperation::NonBlockingLockShared;
+    File::open(path).is_ok_and(|f| flock(&f, shared) == Err(rustix::io::Errno::WOULDBLOCK))
+}
+
 /// Where a snapshot is read, and what it is called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
@@ -199,7 +236,8 @@ pub trait Provider: Send {
     /// already is no error.
     fn delete(&mut self, data: &Value) -> Result<()>;
 
-    /// Snapshots of the same source that bear our kind of name.
+    /// Snapshots of the same source, or beside it, that bear our kind of name and
+    /// are not known to belong to a run that lives.
     fn strays(&mut self) -> Result<Vec<Stray>> {
         Ok(Vec::new())
     }
@@ -227,7 +265,10 @@ mod tests {
         let n = Name::new().unwrap();
         assert_eq!(n.as_str().len(), 22);
         assert_eq!(n.as_str().parse(), Ok(n.clone()));
-        assert_eq!(n.as_str()[6..].parse(), Ok(n.clone()));
+        assert_eq!(Name::from_user(n.as_str()), Ok(n.clone()));
+        // What somebody else calls so is not ours.
+        assert!(n.as_str()[6..].parse::<Name>().is_err());
+        assert_eq!(Name::from_user(&n.as_str()[6..]), Ok(n.clone()));
         assert_eq!(Name::of(n.number()), n);
         for bad in [
             "",
@@ -237,6 +278,7 @@ mod tests {
             "ntbak-0123456789abcdef0",
         ] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
+            assert!(Name::from_user(bad).is_err(), "{bad}");
             assert!(serde_json::from_value::<Name>(bad.into()).is_err());
         }
     }

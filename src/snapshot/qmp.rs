@@ -61,7 +61,7 @@ impl Qmp {
     fn socket(&self, subject: &Subject) -> Result<PathBuf> {
         let socket = self.socket.clone();
         socket.ok_or_else(|| {
-            cannot(subject, KIND, "which QEMU is not known").hint("name its socket: --qmp SOCKET")
+            cannot(subject, KIND, "which QEMU is not known").advise("name its socket: --qmp SOCKET")
         })
     }
 }

@@ -110,13 +110,22 @@ pub struct Patience {
     pub poll: Duration,
 }
 
+/// What an earlier wait saw, when a wait is repeated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Writes.
+    pub writes: u64,
+    /// When the last one was seen.
+    pub last: Option<Duration>,
+}
+
 /// The source was quiet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quiet {
     /// What the counter showed when the wait was over.
     pub last: Sample,
-    /// Writes seen meanwhile.
-    pub writes: u64,
+    /// Writes seen meanwhile, and in the waits before.
+    pub seen: Seen,
     /// How long it was quiet at the end.
     pub quiet: Duration,
     /// How long that took.
@@ -128,12 +137,11 @@ pub struct Quiet {
 /// the deadline wins. Caches above are flushed before the wait and once more at the
 /// end of a window: what was only in a cache was written, too.
 ///
-/// `told` is called after each look; its error ends the wait. `before` is an earlier
-/// wait's sum of writes, when a wait is repeated.
+/// `told` is called after each look; its error ends the wait.
 pub fn wait(
     patience: &Patience,
     started: Duration,
-    before: u64,
+    before: Seen,
     clock: &dyn Clock,
     counter: &mut dyn Counter,
     told: &mut dyn FnMut(&Waiting) -> Result<()>,
@@ -145,9 +153,9 @@ pub fn wait(
         since: clock.now(),
         last: first.clone(),
         first,
-        last_write: None,
+        last_write: before.last,
         in_flight: false,
-        before,
+        before: before.writes,
     };
     if patience.quiet.is_zero() {
         return Ok(state.quiet(clock.now(), started));
@@ -167,13 +175,17 @@ pub fn wait(
         }
         let now = clock.now();
         if now >= deadline {
+            // What is in caches was written, too. It fails anyway.
+            if counter.flush().is_ok() {
+                let _ = state.look(clock, counter);
+            }
             return Err(state.too_late(now, started, patience));
         }
         told(&Waiting {
             wanted: patience.quiet,
             quiet: now.saturating_sub(state.since),
             left: deadline - now,
-            writes: before + state.writes(),
+            writes: before.writes + state.writes(),
         })?;
         let end = state.since.saturating_add(patience.quiet);
         let next = end.min(deadline).saturating_sub(now);
@@ -217,7 +229,10 @@ impl State {
     fn quiet(&self, now: Duration, started: Duration) -> Quiet {
         Quiet {
             last: self.last.clone(),
-            writes: self.before + self.writes(),
+            seen: Seen {
+                writes: self.before + self.writes(),
+                last: self.last_write,
+            },
             quiet: now.saturating_sub(self.since),
             waited: now.saturating_sub(started),
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const MOST_BYTES: u64 = 1 << 20;
 const MOST_FILES: usize = 10_000;
@@ -19,6 +19,8 @@ const MOST_FILES: usize = 10_000;
 #[derive(Clone, Debug)]
 pub struct Records {
     dir: PathBuf,
+    /// As the user named the inventory beside which they are, if at all.
+    inventory: Option<PathBuf>,
 }
 
 /// What is known of a snapshot.
@@ -58,7 +60,24 @@ pub struct Entry {
 impl Records {
     /// In a directory, which is made when something is recorded.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self {
+            dir,
+            inventory: None,
+        }
+    }
+
+    /// Beside an inventory that the user named.
+    pub fn beside(mut self, inventory: Option<&Path>) -> Self {
+        self.inventory = inventory.map(Path::to_path_buf);
+        self
+    }
+
+    /// The command that removes a recorded snapshot.
+    pub fn command(&self, name: &Name) -> String {
+        match &self.inventory {
+            None => format!("ntbak snapshot delete {name}"),
+            Some(dir) => format!("ntbak snapshot delete {name} --inventory {dir:?}"),
+        }
     }
 
     fn file(&self, name: &Name) -> PathBuf {

@@ -1,7 +1,10 @@
 //! Reflink: a file that shares the blocks of an image file (`FICLONE`), on XFS, Btrfs,
 //! and whatever else has it. Of a loop device the file behind it is taken.
 
-use super::provider::{Made, Name, Provider, Stray, Subject, cannot, load, store};
+use super::provider::{
+    Made, Name, Provider, Stray, Subject, cannot, folder, hold, is_held, load, store,
+};
+use super::runner::{Call, Runner};
 use crate::device::guard::Stack;
 use crate::error::{Error, Result};
 use rustix::fs::{Mode, OFlags, ioctl_ficlone};
@@ -9,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub const KIND: &str = "reflink";
 /// What follows the name in the name of the file.
@@ -22,6 +26,9 @@ const MOST: usize = 100_000;
 pub struct Reflink {
     subject: Option<Subject>,
     dir: Option<PathBuf>,
+    runner: Arc<dyn Runner>,
+    /// The clone, as long as this run is at work.
+    held: Option<File>,
 }
 
 /// What is needed to delete it.
@@ -36,18 +43,23 @@ struct Data {
 impl Reflink {
     /// Of a source; the clone goes beside it, or into `dir`, which must be on the
     /// same file system.
-    pub fn new(subject: Option<Subject>, dir: Option<PathBuf>) -> Self {
-        Self { subject, dir }
+    pub fn new(subject: Option<Subject>, dir: Option<PathBuf>, runner: Arc<dyn Runner>) -> Self {
+        Self {
+            subject,
+            dir,
+            runner,
+            held: None,
+        }
     }
 
     fn subject(&self) -> Result<&Subject> {
         wanted(self.subject.as_ref())
     }
 
-    fn dir(&self, source: &Path) -> PathBuf {
+    fn dir(&self, source: &Path) -> Result<PathBuf> {
         match &self.dir {
-            Some(d) => d.clone(),
-            None => source.parent().unwrap_or(Path::new("/")).to_path_buf(),
+            Some(d) => folder(d),
+            None => Ok(source.parent().unwrap_or(Path::new("/")).to_path_buf()),
         }
     }
 }
@@ -58,7 +70,11 @@ pub(super) fn wanted(subject: Option<&Subject>) -> Result<&Subject> {
 }
 
 /// The regular file that the bytes of a source lie in, and which part of it they are.
-pub(super) fn file_behind(subject: &Subject, kind: &str) -> Result<(PathBuf, Option<(u64, u64)>)> {
+pub(super) fn file_behind(
+    subject: &Subject,
+    kind: &str,
+    runner: &dyn Runner,
+) -> Result<(PathBuf, Option<(u64, u64)>)> {
     let path = subject.path(kind)?;
     let Some(dev) = subject.device else {
         return Ok((path.to_path_buf(), None));
@@ -77,6 +93,11 @@ pub(super) fn file_behind(subject: &Subject, kind: &str) -> Result<(PathBuf, Opt
             "the source is no file, nor a loop device on one",
         )
     })?;
+    // Another file may have come to the place of the one that was attached.
+    if !is_attached(&stack.name(lo), &file, runner)? {
+        let why = format!("{} is not the file behind the device", file.display());
+        return Err(cannot(subject, kind, &why));
+    }
     let (from, to) = stack.window(lo);
     let size = std::fs::metadata(&file)
         .map_err(|e| Error::io("Cannot look at the file behind the device", e))?
@@ -87,6 +108,29 @@ pub(super) fn file_behind(subject: &Subject, kind: &str) -> Result<(PathBuf, Opt
     Ok((file, Some((first, len))))
 }
 
+/// Is this the file that a loop device shows? The kernel tells by an ioctl, and
+/// `losetup` passes it on.
+fn is_attached(device: &str, file: &Path, runner: &dyn Runner) -> Result<bool> {
+    let node = format!("/dev/{device}");
+    let how = [
+        "--list",
+        "--noheadings",
+        "--output",
+        "BACK-INO,BACK-MAJ:MIN",
+    ];
+    let said = runner.output(&Call::tool("losetup", how.into_iter().chain([&*node])))?;
+    let meta = std::fs::metadata(file)
+        .map_err(|e| Error::io("Cannot look at the file behind the device", e))?;
+    let numbers = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+    let want = [
+        meta.ino().to_string(),
+        format!("{}:{}", numbers.0, numbers.1),
+    ];
+    Ok(said
+        .split_ascii_whitespace()
+        .eq(want.iter().map(String::as_str)))
+}
+
 impl Provider for Reflink {
     fn kind(&self) -> &'static str {
         KIND
@@ -94,8 +138,8 @@ impl Provider for Reflink {
 
     fn prepare(&mut self, name: &Name) -> Result<Value> {
         let subject = self.subject()?;
-        let (source, part) = file_behind(subject, KIND)?;
-        let dir = self.dir(&source);
+        let (source, part) = file_behind(subject, KIND, &*self.runner)?;
+        let dir = self.dir(&source)?;
         let from = open(&source)?;
         // A file without a name shows whether the file system can.
         let how = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -123,6 +167,7 @@ impl Provider for Reflink {
             .mode(0o600)
             .open(&d.clone)
             .map_err(|e| fail("Cannot make the snapshot's file", e))?;
+        self.held = hold(&d.clone);
         ioctl_ficlone(&to, &from).map_err(|e| {
             let _ = std::fs::remove_file(&d.clone);
             fail("Cannot clone the source", e.into())
@@ -162,14 +207,18 @@ impl Provider for Reflink {
     }
 
     fn strays(&mut self) -> Result<Vec<Stray>> {
-        let (source, _) = file_behind(self.subject()?, KIND)?;
-        let dir = self.dir(&source);
+        let (source, _) = file_behind(self.subject()?, KIND, &*self.runner)?;
+        let dir = self.dir(&source)?;
         let fail = |e| Error::io("Cannot look for old snapshots", e).of(dir.display().to_string());
         let mut out = Vec::new();
         for entry in std::fs::read_dir(&dir).map_err(fail)?.take(MOST) {
             let file = entry.map_err(fail)?.file_name();
             if let Some(name) = file.to_str().and_then(name_of) {
-                let path = dir.join(&file).display().to_string();
+                let path = dir.join(&file);
+                if is_held(&path) {
+                    continue;
+                }
+                let path = path.display().to_string();
                 out.push(Stray {
                     name,
                     remove: format!("rm {path:?}"),
@@ -182,11 +231,8 @@ impl Provider for Reflink {
 }
 
 fn name_of(file: &str) -> Option<Name> {
-    file.strip_suffix(EXTENSION)?
-        .strip_suffix('.')?
-        .parse()
-        .ok()
-        .filter(|n: &Name| file.starts_with(n.as_str()))
+    let name = file.strip_suffix(EXTENSION)?.strip_suffix('.')?;
+    name.parse().ok()
 }
 
 fn open(path: &Path) -> Result<File> {

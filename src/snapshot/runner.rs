@@ -2,14 +2,22 @@
 //! their own, so that an interrupt from the keyboard does not break them in the middle.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::observe::CancelFlag;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Most bytes of output that are read.
 pub const MOST_OUTPUT: u64 = 1 << 20;
+/// Time between two looks at an interrupt.
+const LOOK: Duration = Duration::from_millis(50);
+/// Time for a program to end by itself when it was asked to.
+const GRACE: Duration = Duration::from_secs(10);
+/// What a program wrote was read when nothing came for so long after its end.
+const SILENCE: Duration = Duration::from_millis(500);
 /// Time for a tool of the system.
 pub const TOOL_TIME: Duration = Duration::from_secs(120);
 
@@ -24,6 +32,8 @@ pub struct Call {
     pub env: Vec<(&'static str, OsString)>,
     /// Most time it may take.
     pub time: Duration,
+    /// An interrupt ends it, too.
+    pub stops: bool,
 }
 
 impl Call {
@@ -34,6 +44,7 @@ impl Call {
             args: args.into_iter().map(|a| a.as_ref().into()).collect(),
             env: vec![("LC_ALL", "C".into())],
             time: TOOL_TIME,
+            stops: false,
         }
     }
 
@@ -69,6 +80,24 @@ pub trait Runner: Send + Sync {
     /// Runs one to its end.
     fn run(&self, call: &Call) -> Result<Ended>;
 
+    /// True when everything is to end.
+    fn cancelled(&self) -> bool {
+        false
+    }
+
+    /// Lets time pass; false when everything is to end.
+    fn pause(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match (self.cancelled(), left.is_zero()) {
+                (true, _) => return false,
+                (false, true) => return true,
+                (false, false) => std::thread::sleep(left.min(LOOK)),
+            }
+        }
+    }
+
     /// Runs one that has to succeed; gives its output.
     fn output(&self, call: &Call) -> Result<String> {
         let ended = self.run(call)?;
@@ -92,9 +121,23 @@ pub fn failed(call: &Call, ended: &Ended) -> Error {
 }
 
 /// Really runs them.
-pub struct System;
+#[derive(Default)]
+pub struct System {
+    cancel: Option<Arc<CancelFlag>>,
+}
+
+impl System {
+    /// An interrupt is told by the flag.
+    pub fn new(cancel: Option<Arc<CancelFlag>>) -> Self {
+        Self { cancel }
+    }
+}
 
 impl Runner for System {
+    fn cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|c| c.is_set())
+    }
+
     fn run(&self, call: &Call) -> Result<Ended> {
         let name = call.program.to_string_lossy().into_owned();
         let mut child = Command::new(&call.program)
@@ -106,20 +149,24 @@ impl Runner for System {
             .process_group(0)
             .spawn()
             .map_err(|e| match e.kind() {
-                std::io::ErrorKind::NotFound => {
-                    Error::not_found("There is no such program").of(&*name)
-                }
+                std::io::ErrorKind::NotFound => Error::refused("There is no such program here")
+                    .of(&*name)
+                    .hint("install it, or choose another way with --snapshot"),
                 _ => Error::io("Cannot run the program", e).of(&*name),
             })?;
         let out = child.stdout.take().map(reader);
         let err = child.stderr.take().map(reader);
-        let status = wait(&mut child, call.time);
+        let asked = || call.stops && self.cancelled();
+        let status = wait(&mut child, call.time, &asked);
         // The readers end with the program, unless it left others with its output.
         let text = |r: Option<Reading>| r.map_or_else(Default::default, Reading::take);
         let (out, err) = match &status {
             Ok(Some(_)) => (text(out), text(err)),
             _ => Default::default(),
         };
+        if asked() {
+            return Err(Error::interrupted());
+        }
         if out.1 {
             return Err(Error::new(
                 ErrorKind::Io,
@@ -146,42 +193,95 @@ impl Runner for System {
     }
 }
 
-struct Reading(std::sync::mpsc::Receiver<(String, bool)>);
+/// What was read of a pipe until now.
+#[derive(Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    /// There was more than is kept.
+    more: bool,
+    ended: bool,
+    /// All bytes that came.
+    came: u64,
+}
+
+struct Reading(Arc<Mutex<Gathered>>);
 
 impl Reading {
+    /// What the program wrote. Others that it left behind may hold the pipe open:
+    /// what they write later is not waited for.
     fn take(self) -> (String, bool) {
-        self.0
-            .recv_timeout(Duration::from_secs(5))
-            .unwrap_or_default()
+        let state = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = Instant::now() + GRACE;
+        let (mut came, mut since) = (state().came, Instant::now());
+        while !state().ended && since.elapsed() < SILENCE && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+            let now = state().came;
+            if now != came {
+                (came, since) = (now, Instant::now());
+            }
+            if state().more {
+                break;
+            }
+        }
+        let s = state();
+        (String::from_utf8_lossy(&s.bytes).into_owned(), s.more)
     }
 }
 
-/// Reads all of a pipe, and keeps the beginning. True when there was more.
+/// Reads all of a pipe, and keeps the beginning.
 fn reader(mut pipe: impl Read + Send + 'static) -> Reading {
-    let (to, from) = std::sync::mpsc::channel();
+    let state = Arc::new(Mutex::new(Gathered::default()));
+    let to = state.clone();
     std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = (&mut pipe).take(MOST_OUTPUT + 1).read_to_end(&mut bytes);
-        let more = bytes.len() as u64 > MOST_OUTPUT;
-        let _ = std::io::copy(&mut pipe, &mut std::io::sink());
-        let _ = to.send((String::from_utf8_lossy(&bytes).into_owned(), more));
+        let mut buf = [0; 8192];
+        loop {
+            let n = match pipe.read(&mut buf) {
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Ok(n) => n,
+                Err(_) => 0,
+            };
+            let mut s = to.lock().unwrap_or_else(PoisonError::into_inner);
+            s.ended = n == 0;
+            s.came += n as u64;
+            let room = (MOST_OUTPUT as usize).saturating_sub(s.bytes.len()).min(n);
+            s.bytes.extend_from_slice(&buf[..room]);
+            s.more |= room < n;
+            if s.ended {
+                break;
+            }
+        }
     });
-    Reading(from)
+    Reading(state)
 }
 
-/// None when it took too long; it is stopped then.
-fn wait(child: &mut Child, time: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
-    let end = Instant::now() + time;
+/// None when it took too long; it is stopped then. So it is when it is asked to
+/// end and does not.
+fn wait(
+    child: &mut Child,
+    time: Duration,
+    asked: &dyn Fn() -> bool,
+) -> std::io::Result<Option<std::process::ExitStatus>> {
+    let group = rustix::process::Pid::from_raw(child.id().cast_signed());
+    // With whatever it started.
+    let send = |signal| {
+        if let Some(g) = group {
+            let _ = rustix::process::kill_process_group(g, signal);
+        }
+    };
+    let mut end = Instant::now() + time;
+    let mut told = false;
     let mut pause = Duration::from_millis(2);
     loop {
         if let Some(s) = child.try_wait()? {
             return Ok(Some(s));
         }
+        if !told && asked() {
+            told = true;
+            end = end.min(Instant::now() + GRACE);
+            send(rustix::process::Signal::TERM);
+        }
         if Instant::now() >= end {
-            // With whatever it started.
-            if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
-                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-            }
+            send(rustix::process::Signal::KILL);
             let _ = child.kill();
             child.wait()?;
             return Ok(None);
@@ -253,7 +353,7 @@ mod tests {
     use super::*;
 
     fn sh(script: &str, time: Duration) -> Result<Ended> {
-        System.run(&Call {
+        System::default().run(&Call {
             time,
             ..Call::tool("sh", ["-c", script])
         })
@@ -265,21 +365,60 @@ mod tests {
         let e = sh("echo out; echo err >&2; exit 3", long).unwrap();
         assert_eq!((e.code, &*e.out, &*e.err), (Some(3), "out\n", "err\n"));
         let call = Call::tool("sh", ["-c", "echo a word >&2; exit 3"]);
-        let e = System.output(&call).unwrap_err();
+        let e = System::default().output(&call).unwrap_err();
         assert!(
             e.to_string().ends_with("ended with status 3: a word"),
             "{e}"
         );
-        let e = System
+        let e = System::default()
             .run(&Call::tool("no-such-program", ["x"]))
             .unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::NotFound);
+        assert_eq!(e.kind(), ErrorKind::Refused);
         let begun = Instant::now();
         let e = sh("sleep 600 & sleep 600", Duration::from_millis(300)).unwrap_err();
         assert!(e.to_string().contains("did not end"), "{e}");
         assert!(begun.elapsed() < Duration::from_secs(60));
+        // A child that was left behind holds the output open.
+        let begun = Instant::now();
+        let e = sh("sleep 60 & echo '{}'", long).unwrap();
+        assert_eq!((e.code, &*e.out), (Some(0), "{}\n"));
+        assert!(begun.elapsed() < Duration::from_secs(30));
         let e = sh("head -c 3000000 /dev/zero | tr '\\0' x", long).unwrap_err();
         assert!(e.to_string().contains("more than"), "{e}");
+    }
+
+    /// It is asked to end, and may clean up; what does not stop for that goes on.
+    #[test]
+    fn an_interrupt_ends_what_may_be_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ready, file) = (dir.path().join("ready"), dir.path().join("cleaned"));
+        let flag = Arc::new(CancelFlag::default());
+        let system = System::new(Some(flag.clone()));
+        let script = format!(
+            "trap 'echo > {}; exit 7' TERM; echo > {}; for i in $(seq 600); do sleep 0.1; done",
+            file.display(),
+            ready.display()
+        );
+        let call = Call {
+            stops: true,
+            ..Call::tool("sh", ["-c", &script])
+        };
+        let tell = std::thread::spawn({
+            let flag = flag.clone();
+            move || {
+                while !ready.exists() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                flag.cancel();
+            }
+        });
+        let e = system.run(&call).unwrap_err();
+        tell.join().unwrap();
+        assert_eq!(e.kind(), ErrorKind::Interrupted);
+        assert!(file.exists(), "it was asked, not killed");
+        assert!(!system.pause(Duration::from_secs(600)));
+        let e = system.run(&Call::tool("sh", ["-c", "sleep 0.2; echo done"]));
+        assert_eq!(&*e.unwrap().out, "done\n");
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Provider for Target {
                 KIND,
                 "the snapshot's unit would not show on this machine",
             )
-            .hint("name the disk by its address: iscsi://host/target/lun"));
+            .advise("name the disk by its address: iscsi://host/target/lun"));
         }
         if !snapshot::offered(&self.unit)? {
             return Err(cannot(subject, KIND, "the unit makes none"));

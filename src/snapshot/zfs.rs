@@ -115,7 +115,9 @@ impl Provider for Zfs {
                 return Err(Error::not_found("The clone of the snapshot has no device")
                     .of(node.display().to_string()));
             }
-            std::thread::sleep(Duration::from_millis(100));
+            if !self.runner.pause(Duration::from_millis(100)) {
+                return Err(Error::interrupted());
+            }
         }
         Ok(Made {
             place: node.display().to_string(),

@@ -86,6 +86,14 @@ impl Stack {
         ))
     }
 
+    /// The kernel's number of the medium in a device, another one whenever that
+    /// changes (Linux 5.15 and later). Of a partition that of its disk.
+    pub fn medium(&self, dev: DevNo) -> Option<u64> {
+        let dir = self.dir(self.parent(dev).unwrap_or(dev))?;
+        let text = fs::read_to_string(dir.join("diskseq")).ok()?;
+        text.trim().parse().ok()
+    }
+
     /// Where a loop device shows its backing file, or a partition its disk:
     /// first byte and the byte behind the last.
     pub fn window(&self, dev: DevNo) -> (u64, u64) {

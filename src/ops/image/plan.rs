@@ -11,7 +11,7 @@ use crate::device::{
     BadMap, Identity, RescueOptions, RescueSource, SharedSource, SourceKind, Window,
 };
 use crate::disk::{TableKind as Table, open_layout};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::observe::{CancelFlag, Observer};
 use crate::ops::files::{files_behind, skip_clusters};
 use crate::ops::report::UnreadableRange;
@@ -254,6 +254,7 @@ pub fn plan(
                     ntfs: None,
                 });
             }
+            Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
             Err(e) => {
                 return Err(e.hint("--raw images it sector by sector, whatever is in it"));
             }

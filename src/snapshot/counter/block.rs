@@ -20,6 +20,8 @@ const DISCARDS: usize = 11;
 pub struct BlockCount {
     dir: PathBuf,
     name: String,
+    /// The kernel's number of the medium; a loop device that is attached again has another.
+    medium: Option<u64>,
     /// The last look: requests and sectors.
     last: (u64, u64),
     /// Requests without data: a flush of the device's cache is counted as a write.
@@ -47,6 +49,7 @@ impl BlockCount {
             .hint("write 1 to queue/iostats in the device's folder in /sys/block, or do not wait (--quiet 0)"));
         }
         let mut me = Self {
+            medium: medium(&dir),
             dir,
             name,
             last: (0, 0),
@@ -58,19 +61,33 @@ impl BlockCount {
     }
 
     fn numbers(&self) -> Result<Vec<u64>> {
-        let text =
-            std::fs::read_to_string(self.dir.join("stat")).map_err(|e| gone(&self.name, e))?;
-        let numbers = parse(&text);
-        if numbers.len() > IN_FLIGHT {
-            return Ok(numbers);
+        if medium(&self.dir) != self.medium {
+            return Err(gone(&self.name, io::ErrorKind::NotFound.into()));
         }
-        Err(Error::damaged(format!(
-            "Found {} numbers in the kernel's statistics, expected at least {}",
-            numbers.len(),
-            IN_FLIGHT + 1
-        ))
-        .of(&*self.name))
+        numbers(&self.dir, &self.name)
     }
+}
+
+/// Of a partition that of its disk. Kernels before 5.15 have none.
+fn medium(dir: &Path) -> Option<u64> {
+    ["diskseq", "../diskseq"]
+        .iter()
+        .find_map(|p| std::fs::read_to_string(dir.join(p)).ok())
+        .and_then(|t| t.trim().parse().ok())
+}
+
+fn numbers(dir: &Path, name: &str) -> Result<Vec<u64>> {
+    let text = std::fs::read_to_string(dir.join("stat")).map_err(|e| gone(name, e))?;
+    let numbers = parse(&text);
+    if numbers.len() > IN_FLIGHT {
+        return Ok(numbers);
+    }
+    Err(Error::damaged(format!(
+        "Found {} numbers in the kernel's statistics, expected at least {}",
+        numbers.len(),
+        IN_FLIGHT + 1
+    ))
+    .of(name))
 }
 
 impl Count for BlockCount {
@@ -102,6 +119,82 @@ impl Count for BlockCount {
     }
 }
 
+/// Writes to a disk that did not go through one of its partitions, so that the count of
+/// a partition lacks them: what the disk has more than all its partitions.
+pub struct DirectCount {
+    dir: PathBuf,
+    name: String,
+    partitions: Vec<PathBuf>,
+    /// The last look: requests and sectors.
+    last: (u64, u64),
+    count: u64,
+}
+
+impl DirectCount {
+    /// Of the disk `dev`.
+    pub fn new(sysfs: &Path, dev: DevNo) -> Result<Self> {
+        let link = sysfs.join(format!("dev/block/{}:{}", dev.0, dev.1));
+        let dir = link
+            .canonicalize()
+            .map_err(|e| gone(&link.display().to_string(), e))?;
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let mut me = Self {
+            name: name.into_owned(),
+            partitions: Vec::new(),
+            dir,
+            last: (0, 0),
+            count: 0,
+        };
+        me.look()?;
+        me.count = 0;
+        Ok(me)
+    }
+
+    fn look(&mut self) -> Result<()> {
+        let n = numbers(&self.dir, &self.name)?;
+        let (mut requests, mut sectors) = (n[WRITES], n[SECTORS]);
+        let partitions = partitions(&self.dir);
+        // The disk was asked first: what a partition completes in between makes the
+        // difference smaller, never larger.
+        for p in &partitions {
+            let n = numbers(p, &self.name)?;
+            requests = requests.saturating_sub(n[WRITES]);
+            sectors = sectors.saturating_sub(n[SECTORS]);
+        }
+        if partitions != self.partitions {
+            self.partitions = partitions;
+            self.last = (requests, sectors);
+            self.count += 1;
+        } else if sectors > self.last.1 {
+            self.count += requests.saturating_sub(self.last.0).max(1);
+            self.last = (requests.max(self.last.0), sectors);
+        }
+        Ok(())
+    }
+}
+
+impl Count for DirectCount {
+    fn writes(&mut self) -> Result<u64> {
+        self.look()?;
+        Ok(self.count)
+    }
+
+    fn name(&self) -> String {
+        format!("what {} has beside its partitions", self.name)
+    }
+}
+
+/// Folders of a disk's partitions, in order.
+fn partitions(disk: &Path) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(disk).into_iter().flatten().flatten();
+    let all = all
+        .map(|e| e.path())
+        .filter(|p| p.join("partition").exists());
+    let mut all: Vec<PathBuf> = all.collect();
+    all.sort();
+    all
+}
+
 /// Numbers up to the first word that is none.
 fn parse(text: &str) -> Vec<u64> {
     text.split_ascii_whitespace()
@@ -115,7 +208,7 @@ fn gone(name: &str, e: io::Error) -> Error {
     match gone {
         true => Error::new(
             ErrorKind::NotFound,
-            "The device went away while it was watched",
+            "The device went away, or another one came in its place, while it was watched",
         )
         .caused_by(e)
         .of(name)

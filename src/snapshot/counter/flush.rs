@@ -8,9 +8,14 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// The caches above a source, uppermost first.
+/// The caches above a source. What is mounted and attached there is looked at
+/// anew whenever they are flushed.
 #[derive(Default)]
-pub struct Caches {
+pub struct Caches(Option<PathBuf>);
+
+/// Uppermost first.
+#[derive(Default)]
+struct Above {
     /// Mounted file systems.
     mounts: Vec<PathBuf>,
     /// Devices stacked on it, and itself: file or device.
@@ -24,10 +29,24 @@ impl Caches {
     }
 
     /// Those of this machine that are above a file or a device.
-    pub fn above(path: &Path) -> Result<Self> {
+    pub fn of(path: &Path) -> Self {
+        Self(Some(path.into()))
+    }
+
+    /// Writes what is in them.
+    pub fn flush(&self) -> Result<()> {
+        match &self.0 {
+            Some(path) => Above::of(path)?.flush(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Above {
+    fn of(path: &Path) -> Result<Self> {
         let system = System::read()?;
         let Some(id) = system.storage(path) else {
-            return Ok(Self::none());
+            return Ok(Self::default());
         };
         let mounts = system.usage(id).into_iter().filter_map(|u| match u {
             Usage::Mounted { at, writable, .. } => writable.then_some(at),
@@ -39,8 +58,16 @@ impl Caches {
             StorageId::Block(d) => Some(d),
             StorageId::File { .. } => None,
         };
+        // All loop devices over one file, each with a cache of its own.
         let lowest = match id {
-            StorageId::Block(d) => vec![d],
+            StorageId::Block(d) => {
+                let disk = stack.parent(d).unwrap_or(d);
+                let file = stack.backing_file(disk).filter(|f| f.is_file());
+                let mut all = file.map_or_else(Vec::new, |f| loops_over(&stack, &f));
+                all.retain(|l| *l != disk);
+                all.push(d);
+                all
+            }
             StorageId::File { .. } => loops_over(&stack, path),
         };
         let mut nodes = Vec::new();
@@ -56,8 +83,7 @@ impl Caches {
         })
     }
 
-    /// Writes what is in them.
-    pub fn flush(&self) -> Result<()> {
+    fn flush(&self) -> Result<()> {
         for at in &self.mounts {
             // Unmounted meanwhile: then it was written.
             let Ok(dir) = File::open(at) else { continue };

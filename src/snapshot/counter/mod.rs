@@ -4,11 +4,13 @@
 mod block;
 mod file;
 mod flush;
+mod loops;
 mod unit;
 
-pub use block::BlockCount;
+pub use block::{BlockCount, DirectCount};
 pub use file::FileCount;
 pub use flush::Caches;
+pub use loops::LoopCount;
 pub use unit::UnitCount;
 
 use super::quiet::{Counter, Sample};
@@ -50,7 +52,7 @@ impl Counters {
             let e = Error::io("Cannot look at the source", e);
             e.of(&*name)
         })?;
-        let caches = Caches::above(path)?;
+        let caches = Caches::of(path);
         let stack = Stack::new("/sys");
         if meta.file_type().is_block_device() {
             let dev = (
@@ -60,12 +62,9 @@ impl Counters {
             return Self::of_device(Path::new("/sys"), &stack, dev, path, caches);
         }
         let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        let mut own: Vec<Box<dyn Count>> = vec![Box::new(FileCount::new(&full)?)];
-        for dev in loops_over(&stack, &full) {
-            own.push(Box::new(BlockCount::new(Path::new("/sys"), dev)?));
-        }
+        let loops = LoopCount::new(Path::new("/sys"), &full, None)?;
         Ok(Self {
-            own,
+            own: vec![Box::new(FileCount::new(&full)?), Box::new(loops)],
             members: Vec::new(),
             caches,
         })
@@ -79,17 +78,24 @@ impl Counters {
         caches: Caches,
     ) -> Result<Self> {
         let mut own: Vec<Box<dyn Count>> = vec![Box::new(BlockCount::new(sysfs, dev)?)];
-        if stack.parent(dev).is_none() {
+        let disk = stack.parent(dev);
+        if let Some(disk) = disk {
+            own.push(Box::new(DirectCount::new(sysfs, disk)?));
+        } else {
             // The unit's own count has the writes of other hosts.
             if let Ok(device) = SgIo::open(path)
                 && let Ok(count) = UnitCount::new(Unit::new(Arc::new(device)))
             {
                 own.push(Box::new(count));
             }
-            match stack.backing_file(dev) {
-                Some(f) if f.is_file() => own.push(Box::new(FileCount::new(&f)?)),
-                _ => {}
-            }
+        }
+        let lowest = disk.unwrap_or(dev);
+        if let Some(f) = stack.backing_file(lowest).filter(|f| f.is_file()) {
+            own.push(Box::new(match disk {
+                None => FileCount::new(&f)?,
+                Some(_) => FileCount::of_calls(&f)?,
+            }));
+            own.push(Box::new(LoopCount::new(sysfs, &f, Some(lowest))?));
         }
         let mut members: Vec<Box<dyn Count>> = Vec::new();
         for d in members_below(stack, dev) {
@@ -136,7 +142,7 @@ impl Counter for Counters {
 
     fn name(&self) -> String {
         let own = self.own.iter().map(|c| c.name());
-        let mut all: Vec<String> = own.collect();
+        let mut all: Vec<String> = own.filter(|n| !n.is_empty()).collect();
         match self.members.len() {
             0 => {}
             1 => all.push("1 member below".into()),

@@ -76,6 +76,93 @@ fn the_kernels_count() {
 }
 
 #[test]
+fn another_medium_is_another_device() {
+    let t = sysfs();
+    let disk = t.path().join("devices/sda");
+    fs::write(disk.join("diskseq"), "7\n").unwrap();
+    let mut both = [(8, 0), (8, 1)].map(|d| BlockCount::new(t.path(), d).unwrap());
+    assert!(both.iter_mut().all(|c| c.writes().is_ok()));
+    fs::write(disk.join("diskseq"), "8\n").unwrap();
+    for c in &mut both {
+        let e = c.writes().unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+        assert!(e.to_string().contains("another one came"), "{e}");
+    }
+}
+
+#[test]
+fn writes_beside_the_partitions() {
+    let t = sysfs();
+    let disk = t.path().join("devices/sda");
+    let part = disk.join("sda1");
+    let set = |dir: &Path, requests: u64, sectors: u64| {
+        let line = format!("5 1 80 3 {requests} 4 {sectors} 9 0 20 30 2 0 16 1 7 1\n");
+        fs::write(dir.join("stat"), line).unwrap();
+    };
+    set(&disk, 30, 300);
+    set(&part, 10, 100);
+    let mut c = DirectCount::new(t.path(), (8, 0)).unwrap();
+    assert_eq!(c.writes().unwrap(), 0);
+    // Through the partition: both have it.
+    set(&disk, 35, 340);
+    set(&part, 15, 140);
+    assert_eq!(c.writes().unwrap(), 0);
+    // The partition's came in between the two looks: less than before, and back.
+    set(&part, 16, 148);
+    assert_eq!(c.writes().unwrap(), 0);
+    set(&disk, 36, 348);
+    assert_eq!(c.writes().unwrap(), 0);
+    set(&disk, 38, 364);
+    assert_eq!(c.writes().unwrap(), 2);
+    // A flush has no data.
+    set(&disk, 39, 364);
+    assert_eq!(c.writes().unwrap(), 2);
+    // Another table.
+    fs::create_dir(disk.join("sda2")).unwrap();
+    fs::write(disk.join("sda2/partition"), "2").unwrap();
+    set(&disk.join("sda2"), 0, 0);
+    assert_eq!(c.writes().unwrap(), 3);
+}
+
+#[test]
+fn loop_devices_come_and_go() {
+    let t = sysfs();
+    let file = t.path().join("disk.img");
+    fs::write(&file, [0; 512]).unwrap();
+    let attach = |n: u32, writes: u64| {
+        let dir = t.path().join(format!("devices/loop{n}"));
+        fs::create_dir_all(dir.join("loop")).unwrap();
+        let _ = symlink(&dir, t.path().join(format!("dev/block/7:{n}")));
+        fs::write(dir.join("dev"), format!("7:{n}")).unwrap();
+        fs::write(dir.join("loop/backing_file"), file.to_str().unwrap()).unwrap();
+        stat(&dir, writes, 0);
+        dir
+    };
+    let first = attach(1, 10);
+    let mut c = LoopCount::new(t.path(), &file, Some((7, 0))).unwrap();
+    assert_eq!(c.writes().unwrap(), 0);
+    stat(&first, 12, 0);
+    assert_eq!(c.writes().unwrap(), 2);
+    // The one that is left out, and one that comes.
+    attach(0, 5);
+    assert_eq!(c.writes().unwrap(), 2);
+    let second = attach(2, 500);
+    stat(&second, 500, 1);
+    assert_eq!((c.writes().unwrap(), c.in_flight().unwrap()), (3, 1));
+    stat(&second, 501, 0);
+    assert_eq!(c.writes().unwrap(), 4);
+    // What it counted stays when it goes.
+    fs::remove_dir_all(second.join("loop")).unwrap();
+    assert_eq!(c.writes().unwrap(), 4);
+    attach(2, 0);
+    assert_eq!(c.writes().unwrap(), 5);
+    assert!(c.name().contains("disk.img"));
+    fs::remove_dir_all(second.join("loop")).unwrap();
+    fs::remove_dir_all(first.join("loop")).unwrap();
+    assert_eq!((c.writes().unwrap(), c.name()), (5, String::new()));
+}
+
+#[test]
 fn a_kernel_that_does_not_count_is_no_quiet_device() {
     let t = sysfs();
     fs::create_dir(t.path().join("devices/sda/queue")).unwrap();

@@ -84,14 +84,21 @@ const USUAL: Patience = Patience {
 fn run(mut script: Script, patience: Patience) -> Result<(u64, u64)> {
     let clock = script.clock.clone();
     let started = clock.now();
-    let q = wait(&patience, started, 0, &clock, &mut script, &mut |w| {
-        assert_eq!(w.wanted, patience.quiet);
-        assert!(w.left > Duration::ZERO);
-        Ok(())
-    })?;
+    let q = wait(
+        &patience,
+        started,
+        Seen::default(),
+        &clock,
+        &mut script,
+        &mut |w| {
+            assert_eq!(w.wanted, patience.quiet);
+            assert!(w.left > Duration::ZERO);
+            Ok(())
+        },
+    )?;
     assert_eq!(q.waited, clock.now() - started);
     assert!(q.quiet >= patience.quiet);
-    Ok((clock.ms(), q.writes))
+    Ok((clock.ms(), q.seen.writes))
 }
 
 fn writes(at: impl IntoIterator<Item = u64>) -> Script {
@@ -121,7 +128,15 @@ fn no_period_no_wait() {
     };
     let mut s = writes(every(10, 90_000));
     let clock = s.clock.clone();
-    wait(&none, clock.now(), 0, &clock, &mut s, &mut |_| Ok(())).unwrap();
+    wait(
+        &none,
+        clock.now(),
+        Seen::default(),
+        &clock,
+        &mut s,
+        &mut |_| Ok(()),
+    )
+    .unwrap();
     assert_eq!((clock.ms(), s.samples), (0, 1));
 }
 
@@ -265,14 +280,21 @@ fn the_observer_may_end_it() {
     let mut s = writes([]);
     let clock = s.clock.clone();
     let mut n = 0;
-    let e = wait(&USUAL, clock.now(), 0, &clock, &mut s, &mut |_| {
-        n += 1;
-        if n == 3 {
-            Err(Error::interrupted())
-        } else {
-            Ok(())
-        }
-    });
+    let e = wait(
+        &USUAL,
+        clock.now(),
+        Seen::default(),
+        &clock,
+        &mut s,
+        &mut |_| {
+            n += 1;
+            if n == 3 {
+                Err(Error::interrupted())
+            } else {
+                Ok(())
+            }
+        },
+    );
     assert_eq!(e.unwrap_err().kind(), ErrorKind::Interrupted);
     assert_eq!(clock.ms(), 400);
 }
@@ -282,10 +304,23 @@ fn a_repeated_wait_has_the_same_deadline() {
     let mut s = writes(every(1000, 70_000));
     let clock = s.clock.clone();
     clock.sleep(MS(75_000));
-    let q = wait(&USUAL, Duration::ZERO, 70, &clock, &mut s, &mut |_| Ok(())).unwrap();
-    assert_eq!((clock.ms(), q.writes, q.waited), (78_000, 70, MS(78_000)));
+    let before = Seen {
+        writes: 70,
+        last: Some(MS(0)),
+    };
+    let q = wait(&USUAL, Duration::ZERO, before, &clock, &mut s, &mut |_| {
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(
+        (clock.ms(), q.seen.writes, q.waited),
+        (78_000, 70, MS(78_000))
+    );
     clock.sleep(MS(1000));
-    let e = wait(&USUAL, Duration::ZERO, 70, &clock, &mut s, &mut |_| Ok(())).unwrap_err();
+    let e = wait(&USUAL, Duration::ZERO, before, &clock, &mut s, &mut |_| {
+        Ok(())
+    })
+    .unwrap_err();
     assert!(e.to_string().contains("70 writes"), "{e}");
     assert_eq!(clock.ms(), 80_000);
 }
@@ -308,7 +343,7 @@ proptest! {
         let clock = s.clock.clone();
         let mut last_begun = 0;
         let mut s = s;
-        let r = wait(&patience, Duration::ZERO, 0, &clock, &mut s, &mut |_| {
+        let r = wait(&patience, Duration::ZERO, Seen::default(), &clock, &mut s, &mut |_| {
             last_begun = clock.ms();
             Ok(())
         });
