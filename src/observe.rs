@@ -53,7 +53,7 @@ pub struct Silent;
 impl Observer for Silent {}
 
 /// A flag that a signal handler may set.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct CancelFlag(AtomicBool);
 
 impl CancelFlag {

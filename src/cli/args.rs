@@ -85,13 +85,24 @@ pub fn silent(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let end = all.iter().position(|a| a == "--").unwrap_or(all.len());
     let image = all.iter().position(|a| a == "image").unwrap_or(end);
     for i in 1..end {
-        let time = |a: &OsString| a.to_str().is_some_and(|t| still::time(t).is_ok());
+        let time = |a: &OsString| a.to_str().is_some_and(is_meant_as_time);
         let period = i > image && all.get(i + 1).filter(|_| i + 1 < end).is_some_and(time);
         if all[i] == "--quiet" && !period {
             all[i] = "--silent".into();
         }
     }
     all
+}
+
+/// A time, or what somebody took for one: a number with a few letters that is no file.
+/// The parser says what is wrong with it.
+fn is_meant_as_time(text: &str) -> bool {
+    let number = text.strip_prefix('-').unwrap_or(text);
+    let letters = number.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let like = number.starts_with(|c: char| c.is_ascii_digit())
+        && letters.len() <= 7
+        && letters.chars().all(|c| c.is_ascii_alphabetic());
+    still::time(text).is_ok() || (like && !std::path::Path::new(text).exists())
 }
 
 /// The whole command, for help texts, man pages and completions.
@@ -121,6 +132,10 @@ mod tests {
             ("ntbak image --quiet 0 a b", true),
             ("ntbak image a b --quiet=500ms", true),
             ("ntbak image a b -- --quiet", true),
+            ("ntbak image a b --quiet 1h", true),
+            ("ntbak image a b --quiet -1s", true),
+            ("ntbak image --quiet 2026-disk.img b", false),
+            ("ntbak image --quiet 7.img b", false),
             ("ntbak image a b --quiet", false),
             ("ntbak image --quiet a b", false),
             ("ntbak --quiet image a b", false),

@@ -161,6 +161,11 @@ impl ImageArgs {
         }
         self.check_map(&system, files.as_ref())?;
         let exists = |p: &Path| !pipe && !self.dry_run && p.exists();
+        let folder = self.dest.parent().filter(|d| !d.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|d| !pipe && !d.is_dir()) {
+            return Err(Error::usage("There is no such folder for the archive")
+                .of(folder.display().to_string()));
+        }
         if exists(&self.dest) && !self.force {
             return Err(Error::refused("The archive exists already")
                 .of(self.dest.display().to_string())
@@ -248,7 +253,7 @@ impl ImageArgs {
 pub fn run(args: &ImageArgs, console: &Console) -> Result<Exit> {
     args.check()?;
     args.still.check(args.resume, args.dry_run)?;
-    let mut places = args.tapes.places();
+    let mut places = args.tapes.places().with_cancel(console.cancel_flag());
     let tape = places.is_tape(&args.dest)?;
     args.check_tape(tape)?;
     if is_unit(&args.dest) && !tape {

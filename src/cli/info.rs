@@ -3,9 +3,9 @@
 use super::console::Console;
 use super::exit::{Exit, TABLE};
 use super::facts::{Facts, PartitionRow, Shape};
-use super::text::{bytes, percent, safe};
+use super::text::{bytes, count, percent, safe};
 use super::view::ViewArgs;
-use crate::archive::{Archive, Head, Options, TableKind};
+use crate::archive::{Archive, Head, Options, Stillness, TableKind};
 use crate::error::Result;
 use crate::observe::Observer;
 use crate::ops::report::Report;
@@ -255,6 +255,11 @@ fn archive_text(r: &ArchiveRow<'_>) -> String {
         put("Serial", n.clone());
     }
     put("Options", options(&h.options));
+    if let Some(still) = &h.stillness {
+        for line in stillness(still) {
+            put("Held still", line);
+        }
+    }
     put("Table", table(r.table).into());
     match r.totals {
         None => put(
@@ -296,6 +301,33 @@ fn archive_text(r: &ArchiveRow<'_>) -> String {
         put("Source", format!("{} {}", h.algorithm, h.hex));
     }
     t
+}
+
+/// The quiet period and the snapshot, a line each.
+fn stillness(s: &Stillness) -> Vec<String> {
+    let mut lines = Vec::new();
+    let seconds = |ms: u64| ms as f64 / 1000.0;
+    if let (Some(quiet), Some(waited)) = (s.quiet_ms, s.waited_ms) {
+        lines.push(format!(
+            "quiet for {:.1} s after {:.1} s and {}",
+            seconds(quiet),
+            seconds(waited),
+            count(s.writes.unwrap_or_default(), "write")
+        ));
+    }
+    if let Some(n) = &s.snapshot {
+        lines.push(format!(
+            "snapshot by {}, {}: {}",
+            n.provider, n.taken, n.label
+        ));
+    }
+    if let Some(n) = s.late_writes.filter(|n| *n > 0) {
+        lines.push(format!(
+            "{} between the quiet period and the snapshot",
+            count(n, "write")
+        ));
+    }
+    lines
 }
 
 fn options(o: &Options) -> String {

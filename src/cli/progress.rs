@@ -104,7 +104,7 @@ impl WaitStatus {
     pub fn line(&self) -> String {
         let s = |ms: u64| ms as f64 / 1000.0;
         format!(
-            "Waiting for a quiet period: {:.1} s to go of {:.1} s, {} so far, {} s until giving up",
+            "Quiet period: {:.1} s of {:.1} s to go, {} so far, giving up in {} s",
             s(self.total.saturating_sub(self.done)),
             s(self.total),
             count(self.writes, "write"),
@@ -349,7 +349,7 @@ mod tests {
         let row = p.waiting(&w).unwrap();
         assert_eq!(
             row.line(),
-            "Waiting for a quiet period: 1.8 s to go of 3.0 s, 1 write so far, 61 s until giving up"
+            "Quiet period: 1.8 s of 3.0 s to go, 1 write so far, giving up in 61 s"
         );
         assert!(p.waiting(&w).is_none() && p.end().is_none());
         let mut p = Progress {

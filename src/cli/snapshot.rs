@@ -2,11 +2,12 @@
 
 use super::console::Console;
 use super::exit::{Exit, TABLE};
-use super::still::{records, without_secret};
+use super::still::records;
 use super::text::safe;
 use crate::error::{Error, Result};
+use crate::iscsi::without_secret;
 use crate::ops::place::Places;
-use crate::ops::still::{delete, delete_of_unit};
+use crate::ops::still::{delete, delete_of_unit, forget_record};
 use crate::snapshot::{Name, Record, Records};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -52,12 +53,15 @@ Examples:
         /// Of this disk of `ntbak target`, though they are not recorded here
         #[arg(long, value_name = "UNIT")]
         unit: Option<String>,
+        /// Only drop the records: the snapshots are gone for good
+        #[arg(long, conflicts_with = "unit")]
+        forget: bool,
     },
 }
 
 #[derive(Serialize)]
 struct Row<'a> {
-    /// `in-use`, `kept`, `left` or `deleted`.
+    /// `in-use`, `kept`, `left`, `deleted` or `forgotten`.
     state: &'a str,
     name: &'a Name,
     provider: &'a str,
@@ -100,14 +104,20 @@ pub fn run(args: &SnapshotArgs, console: &Console) -> Result<Exit> {
     })?;
     let exit = match &args.what {
         What::List => list(&records, console)?,
-        What::Delete { names, unit } => {
+        What::Delete {
+            names,
+            unit,
+            forget,
+        } => {
             let mut places = Places::default();
             for name in names {
                 let gone = match unit {
                     Some(u) => delete_of_unit(&mut places, u, name)?,
+                    None if *forget => forget_record(&records, name)?,
                     None => delete(&mut places, &records, name)?,
                 };
-                tell(&gone, "deleted", console)?;
+                let state = if *forget { "forgotten" } else { "deleted" };
+                tell(&gone, state, console)?;
             }
             Exit::Done
         }

@@ -10,5 +10,5 @@ pub mod url;
 pub mod wire;
 
 pub use initiator::{FoundTarget, Initiator, Options, discover};
-pub use url::{Url, is_url};
+pub use url::{Url, is_url, without_secret};
 pub use wire::Traffic;

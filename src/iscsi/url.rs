@@ -209,6 +209,14 @@ fn bad(what: &str) -> Error {
         .hint("write iscsi://[user%secret@]host[:port]/target-name/lun")
 }
 
+/// An address without the user's name and secret; other texts as they are.
+pub fn without_secret(place: &str) -> String {
+    match (place.find("://"), place.rfind('@')) {
+        (Some(a), Some(b)) if a < b => format!("{}{}", &place[..a + 3], &place[b + 1..]),
+        _ => place.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,5 +279,11 @@ mod tests {
             let text = format!("iscsi://{host}:{port}/{target}/{lun}");
             prop_assert_eq!(Url::parse(&text).unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn secrets_are_not_told() {
+        assert_eq!(without_secret("iscsi://u%s@h/t/0"), "iscsi://h/t/0");
+        assert_eq!(without_secret("/a@b"), "/a@b");
     }
 }

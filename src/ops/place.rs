@@ -8,6 +8,7 @@ use crate::device::{
 };
 use crate::error::{Error, Result};
 use crate::iscsi::Traffic;
+use crate::observe::CancelFlag;
 use crate::scsi::{ScsiDisk, Unit};
 use crate::tape::{Drive, Id, Media, NoChange, PartMap, ScsiDrive, TapeSource, Wanted, read_label};
 use std::path::Path;
@@ -47,6 +48,12 @@ pub struct ReadPlace {
 }
 
 impl Places {
+    /// Once the flag is set, lost connections are not waited for.
+    pub fn with_cancel(mut self, cancel: Arc<CancelFlag>) -> Self {
+        self.opener = self.opener.with_cancel(cancel);
+        self
+    }
+
     /// Cartridges are changed by what this makes.
     pub fn with_media(mut self, media: MediaMaker) -> Self {
         self.media = media;

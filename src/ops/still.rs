@@ -27,7 +27,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(80);
 const PULSE: Duration = Duration::from_secs(5);
 
 /// What to do.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct StillOptions {
     /// The way to a snapshot; when nobody says, one is taken of a source that is
     /// mounted writable, if that can be.
@@ -134,6 +134,14 @@ pub fn hold_still(
         (None, Choice::None) => Duration::ZERO,
         (None, _) => QUIET,
     };
+    if quiet >= options.timeout && !quiet.is_zero() {
+        return Err(Error::usage(format!(
+            "It cannot be quiet for {:.1} s within {:.1} s",
+            quiet.as_secs_f64(),
+            options.timeout.as_secs_f64()
+        ))
+        .hint("give a longer --quiet-timeout or a shorter --quiet"));
+    }
     if choice == Choice::None && quiet.is_zero() {
         if options.strict {
             observer.note("--quiet-strict: nothing is waited for, since neither --quiet nor --snapshot is given and the source is not in use");
@@ -201,7 +209,7 @@ pub fn hold_still(
                 false => Ok(()),
             }
         })?;
-        if is_source(&subject, id, held.made()) {
+        if held.kind() == "command" && is_source(&subject, id, held.made()) {
             return Err(
                 Error::refused("What is named as the snapshot is the source itself")
                     .of(held.made().place.clone()),
@@ -217,7 +225,11 @@ pub fn hold_still(
         });
         match late {
             Some(n) if n > 0 && options.strict => {
-                held.end(false)?;
+                let command = (options.records.as_ref()).map(|r| r.command(held.name()));
+                held.end(false).map_err(|e| match command {
+                    Some(c) => e.hint(format!("`{c}` removes the snapshot that is left")),
+                    None => e,
+                })?;
                 seen = waited.map_or(seen, |w| w.seen);
                 seen.writes += n;
                 seen.last = Some(clock.now());
@@ -226,9 +238,13 @@ pub fn hold_still(
             _ => {
                 if let Some(n) = late.filter(|n| *n > 0) {
                     let what = if n == 1 { "write" } else { "writes" };
-                    let text = format!(
-                        "{n} {what} came between the end of the quiet period and the end of the snapshot call"
-                    );
+                    let when = match quiet.is_zero() {
+                        true => "while the snapshot was made",
+                        false => {
+                            "between the end of the quiet period and the end of the snapshot call"
+                        }
+                    };
+                    let text = format!("{n} {what} came {when}");
                     observer.warn(warning("late-writes", text));
                 }
                 return Ok(Still {
@@ -241,7 +257,8 @@ pub fn hold_still(
     }
 }
 
-/// True when a snapshot is read where the source is.
+/// True when a program of the user's names the source as the snapshot. Of a file that
+/// QEMU does not write any more that is right.
 fn is_source(subject: &Subject, id: Option<Id>, made: &Made) -> bool {
     match &subject.unit {
         Some(_) => made.place == subject.text,
@@ -376,6 +393,8 @@ fn wait_told(
         observer.end();
     }
     done.map(Some).map_err(|e| match e.kind() {
+        // What it was waiting for failed because it is to end.
+        _ if observer.cancelled() => Error::interrupted(),
         ErrorKind::NotQuiet => e.hint(format!(
             "nothing was written; stop what writes, or give other times with --quiet and --quiet-timeout ({})",
             counter.name()
@@ -531,15 +550,44 @@ fn tell_stale(records: &Records, observer: &dyn Observer) {
 }
 
 fn words(r: &Record) -> String {
-    let label = r.made.as_ref().map_or(r.name.as_str(), |m| &m.label);
-    format!(
-        "The {} snapshot {label} of {} ({})",
-        r.provider, r.source, r.created
-    )
+    match &r.made {
+        Some(m) => format!(
+            "The {} snapshot {} of {} ({})",
+            r.provider, m.label, r.source, r.created
+        ),
+        // The run ended while it waited, or while the snapshot was made.
+        None => format!(
+            "A {} snapshot of {}, if it was made ({}, {}),",
+            r.provider, r.source, r.name, r.created
+        ),
+    }
 }
 
 /// Deletes a recorded snapshot.
 pub fn delete(places: &mut Places, records: &Records, name: &Name) -> Result<Record> {
+    let (record, entry) = recorded(records, name)?;
+    let mut unit = |text: &str| places.unit(text).map(|o| o.unit);
+    let gone = |e: Error| {
+        e.advise(format!(
+            "when there is no such snapshot any more, `{} --forget` drops its record",
+            records.command(name)
+        ))
+    };
+    let mut p = crate::snapshot::provider_again(&record, &mut unit).map_err(gone)?;
+    p.delete(&record.data).map_err(gone)?;
+    entry.remove()?;
+    Ok(record)
+}
+
+/// Drops a record, whatever became of its snapshot.
+pub fn forget_record(records: &Records, name: &Name) -> Result<Record> {
+    let (record, entry) = recorded(records, name)?;
+    entry.remove()?;
+    Ok(record)
+}
+
+/// A record that no run is at work with.
+fn recorded(records: &Records, name: &Name) -> Result<(Record, Entry)> {
     let record = records.load(name)?.ok_or_else(|| {
         Error::not_found("No snapshot of this name is recorded")
             .of(name.to_string())
@@ -548,11 +596,7 @@ pub fn delete(places: &mut Places, records: &Records, name: &Name) -> Result<Rec
     let entry = records.lock(name)?.ok_or_else(|| {
         Error::refused("The run that made this snapshot is still at work").of(name.to_string())
     })?;
-    let mut unit = |text: &str| places.unit(text).map(|o| o.unit);
-    let mut p = crate::snapshot::provider_again(&record, &mut unit)?;
-    p.delete(&record.data)?;
-    entry.remove()?;
-    Ok(record)
+    Ok((record, entry))
 }
 
 /// Deletes a snapshot of a target's disk that is not recorded here.
@@ -570,6 +614,10 @@ pub fn delete_of_unit(places: &mut Places, unit: &str, name: &Name) -> Result<Re
     };
     let mut open = |text: &str| places.unit(text).map(|o| o.unit);
     let mut p = crate::snapshot::provider_again(&record, &mut open)?;
+    if !p.strays()?.iter().any(|s| s.name == *name) {
+        return Err(Error::not_found("The unit has no snapshot of this name")
+            .of(format!("{name} of {}", record.source)));
+    }
     p.delete(&record.data)?;
     Ok(record)
 }

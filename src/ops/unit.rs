@@ -4,6 +4,7 @@ use crate::copy::limits::cscd;
 use crate::copy::{Address, Limits};
 use crate::error::{Error, Result};
 use crate::iscsi::{Initiator, Options, Traffic, Url, is_url};
+use crate::observe::CancelFlag;
 use crate::scsi::{Designator, OperatingParameters, SgIo, ThirdPartyCopy, Unit, device_type};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -52,12 +53,19 @@ pub struct Opener {
     sessions: Vec<(Url, Initiator)>,
     /// Units of the kernel's.
     devices: Vec<Unit>,
+    cancel: Option<Arc<CancelFlag>>,
 }
 
 impl Opener {
     /// Without a session yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Once the flag is set, lost connections are not waited for.
+    pub fn with_cancel(mut self, cancel: Arc<CancelFlag>) -> Self {
+        self.cancel = Some(cancel);
+        self
     }
 
     /// Opens `iscsi://…`, `/dev/sgN`, `/dev/sdX`, `/dev/nstN` or `/dev/schN`.
@@ -82,7 +90,11 @@ impl Opener {
         let initiator = match (known, lun_number(url.lun)) {
             (Some((_, i)), Some(number)) => i.unit(number),
             _ => {
-                let initiator = Initiator::open(&url, &Options::default())?;
+                let options = Options {
+                    cancel: self.cancel.clone(),
+                    ..Options::default()
+                };
+                let initiator = Initiator::open(&url, &options)?;
                 self.sessions.push((target, initiator.clone()));
                 initiator
             }

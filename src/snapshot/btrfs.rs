@@ -25,6 +25,8 @@ pub struct Btrfs {
     runner: Arc<dyn Runner>,
     /// The snapshot, as long as this run is at work.
     held: Option<File>,
+    /// The only snapshot that it deletes.
+    name: Option<Name>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,6 +45,15 @@ impl Btrfs {
             subject,
             runner,
             held: None,
+            name: None,
+        }
+    }
+
+    /// To delete the snapshot of this name.
+    pub fn again(name: Name, runner: Arc<dyn Runner>) -> Self {
+        Self {
+            name: Some(name),
+            ..Self::new(None, runner)
         }
     }
 
@@ -120,7 +131,9 @@ impl Provider for Btrfs {
     fn delete(&mut self, data: &Value) -> Result<()> {
         let d: Data = load(data)?;
         let named = d.snapshot.file_name().and_then(|n| n.to_str());
-        if named.is_none_or(|n| n.parse::<Name>().is_err()) {
+        let named = named.and_then(|n| n.parse::<Name>().ok());
+        self.held = None;
+        if named.is_none_or(|n| self.name.as_ref().is_some_and(|own| *own != n)) {
             return Err(Error::refused("This is not the name of a snapshot")
                 .of(d.snapshot.display().to_string()));
         }

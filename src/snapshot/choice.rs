@@ -63,7 +63,7 @@ impl FromStr for Choice {
 }
 
 /// What the user says about snapshots.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Wishes {
     /// Where files that belong to a snapshot go.
     pub dir: Option<PathBuf>,
@@ -150,8 +150,8 @@ pub fn provider_again(
 ) -> Result<Box<dyn Provider>> {
     let runner: Arc<dyn Runner> = Arc::new(System::default());
     Ok(match &*record.provider {
-        reflink::KIND => Box::new(reflink::Reflink::new(None, None, runner)),
-        btrfs::KIND => Box::new(btrfs::Btrfs::new(None, runner)),
+        reflink::KIND => Box::new(reflink::Reflink::again(record.name.clone(), runner)),
+        btrfs::KIND => Box::new(btrfs::Btrfs::again(record.name.clone(), runner)),
         lvm::KIND => Box::new(lvm::Lvm::new(None, None, runner)),
         dm::KIND => Box::new(dm::Dm::new(None, None, None, runner)),
         zfs::KIND => Box::new(zfs::Zfs::new(None, runner)),

@@ -5,6 +5,7 @@ use super::provider::{Made, Name, Provider, Subject, cannot, load, store};
 use super::reflink::wanted;
 use super::runner::{Call, Runner, failed};
 use crate::error::{Error, ErrorKind, Result};
+use crate::iscsi::without_secret;
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -173,7 +174,7 @@ impl Provider for Program {
                 }
                 Some(place) => {
                     return Ok(Made {
-                        label: said.label.unwrap_or_else(|| place.clone()),
+                        label: said.label.unwrap_or_else(|| without_secret(&place)),
                         place,
                         part: said.part,
                         naa: said.naa,

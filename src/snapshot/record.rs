@@ -4,16 +4,20 @@
 
 use super::provider::{Made, Name};
 use crate::error::{Error, Result};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const MOST_BYTES: u64 = 1 << 20;
 const MOST_FILES: usize = 10_000;
+/// Files without a record that are older are of nobody who is at work.
+const LEFT: Duration = Duration::from_secs(60);
 
 /// Where records are.
 #[derive(Clone, Debug)]
@@ -136,9 +140,15 @@ impl Records {
             let name = file
                 .to_str()
                 .and_then(|f| f.strip_suffix(".json")?.parse::<Name>().ok());
-            let Some(name) = name else { continue };
+            let Some(name) = name else {
+                self.sweep(&file);
+                continue;
+            };
             match self.load(&name) {
-                Ok(Some(r)) => out.push((r, self.lock(&name)?.is_none())),
+                Ok(Some(r)) => match self.lock(&name) {
+                    Ok(free) => out.push((r, free.is_none())),
+                    Err(e) => bad.push(e.of(name.to_string())),
+                },
                 Ok(None) => {}
                 Err(e) => bad.push(e),
             }
@@ -147,11 +157,32 @@ impl Records {
         Ok((out, bad))
     }
 
+    /// Removes what a run left that was killed while it wrote a record or removed one.
+    fn sweep(&self, file: &OsStr) {
+        let name = file.to_str().and_then(|f| {
+            let stem = f.strip_suffix(".json.new").or(f.strip_suffix(".lock"));
+            stem?.parse::<Name>().ok()
+        });
+        let old = |m: fs::Metadata| m.modified().ok()?.elapsed().ok();
+        let age = fs::symlink_metadata(self.dir.join(file)).ok().and_then(old);
+        if let Some(name) = name
+            && age.is_some_and(|a| a > LEFT)
+            && !self.file(&name).exists()
+            && let Ok(Some(entry)) = self.lock(&name)
+        {
+            // What cannot be removed is tried again next time.
+            let _ = entry.remove();
+        }
+    }
+
     /// One record, if it is there.
     pub fn load(&self, name: &Name) -> Result<Option<Record>> {
         let path = self.file(name);
         let mut bytes = Vec::new();
-        match File::open(&path) {
+        // A pipe there must not be waited for.
+        let mut how = OpenOptions::new();
+        how.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
+        match how.open(&path) {
             Ok(f) => f
                 .take(MOST_BYTES)
                 .read_to_end(&mut bytes)
@@ -193,8 +224,10 @@ impl Entry {
 
     /// Forgets the snapshot: it is gone.
     pub fn remove(self) -> Result<()> {
+        let record = self.records.file(&self.name);
         for path in [
-            self.records.file(&self.name),
+            record.with_extension("json.new"),
+            record,
             self.records.lock_file(&self.name),
         ] {
             match fs::remove_file(path) {
@@ -241,10 +274,34 @@ mod tests {
             .remove()
             .unwrap();
         assert!(records.list().unwrap().0.is_empty());
+        // What is left of runs that were killed goes in time, and not at once.
+        for file in [
+            records.lock_file(&record.name),
+            records.file(&record.name).with_extension("json.new"),
+        ] {
+            fs::write(&file, "x").unwrap();
+            assert!(records.list().unwrap().0.is_empty() && file.exists());
+            let old = std::time::SystemTime::now() - 2 * LEFT;
+            let times = fs::FileTimes::new().set_modified(old);
+            let open = OpenOptions::new().write(true).open(&file).unwrap();
+            open.set_times(times).unwrap();
+            assert!(records.list().unwrap().0.is_empty());
+            assert!(!file.exists(), "{}", file.display());
+        }
         // Damaged ones cost themselves.
         fs::write(records.file(&record.name), "{}").unwrap();
         fs::write(records.dir.join("else.json"), "{}").unwrap();
         let (good, bad) = records.list().unwrap();
         assert_eq!((good.len(), bad.len()), (0, 1));
+        // So does one whose lock is no file.
+        let second = Record {
+            name: Name::new().unwrap(),
+            ..record.clone()
+        };
+        drop(records.begin(&second).unwrap());
+        fs::remove_file(records.lock_file(&second.name)).unwrap();
+        fs::create_dir(records.lock_file(&second.name)).unwrap();
+        let (good, bad) = records.list().unwrap();
+        assert_eq!((good.len(), bad.len()), (0, 2));
     }
 }

@@ -29,6 +29,8 @@ pub struct Reflink {
     runner: Arc<dyn Runner>,
     /// The clone, as long as this run is at work.
     held: Option<File>,
+    /// The only snapshot that it deletes.
+    name: Option<Name>,
 }
 
 /// What is needed to delete it.
@@ -49,6 +51,15 @@ impl Reflink {
             dir,
             runner,
             held: None,
+            name: None,
+        }
+    }
+
+    /// To delete the snapshot of this name.
+    pub fn again(name: Name, runner: Arc<dyn Runner>) -> Self {
+        Self {
+            name: Some(name),
+            ..Self::new(None, None, runner)
         }
     }
 
@@ -187,13 +198,14 @@ impl Provider for Reflink {
 
     fn delete(&mut self, data: &Value) -> Result<()> {
         let d: Data = load(data)?;
+        self.held = None;
         // Only what bears our kind of name, whatever the record says.
         let file = d
             .clone
             .file_name()
             .and_then(|n| n.to_str())
             .unwrap_or_default();
-        if name_of(file).is_none() {
+        if name_of(file).is_none_or(|n| self.name.as_ref().is_some_and(|own| *own != n)) {
             return Err(Error::refused("This is not the name of a snapshot's file")
                 .of(d.clone.display().to_string()));
         }

@@ -122,7 +122,7 @@ impl Provider for Target {
         Ok(Made {
             place: address(&d.source, &s)?,
             part: None,
-            label: format!("snapshot {} of the target", s.id),
+            label: format!("{:016x}", s.id),
             naa: Some(s.naa.iter().map(|b| format!("{b:02x}")).collect()),
         })
     }
@@ -156,7 +156,7 @@ impl Provider for Target {
             .map(|s| {
                 let name = Name::of(s.tag);
                 Stray {
-                    label: format!("snapshot {} of {}", s.id, self.unit.name()),
+                    label: format!("{:016x} of {}", s.id, self.unit.name()),
                     remove: format!("ntbak snapshot delete {name} --unit {}", self.unit.name()),
                     name,
                 }

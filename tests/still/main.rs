@@ -1,11 +1,13 @@
 //! Holding a source still, with real writers: the quiet period on files, loop devices
 //! and units, and snapshots by everything that can be had here.
 
+mod command;
 #[path = "../common/mod.rs"]
 mod common;
 mod quiet;
 mod snapshots;
 mod target;
+mod unseen;
 
 use std::fs;
 use std::os::unix::fs::FileExt;

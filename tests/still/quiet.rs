@@ -202,7 +202,7 @@ fn a_signal_ends_the_wait() {
     assert_eq!(out.status.code(), Some(130));
     let said = text(&out.stderr);
     assert!(
-        said.contains("Waiting for a quiet period: 5.0 s to go of 5.0 s"),
+        said.contains("Quiet period: 5.0 s of 5.0 s to go"),
         "{said}"
     );
     nothing_written(&d.join("a.ntbak"));

@@ -1,8 +1,8 @@
 //! Snapshots with a writer that never stops, on real file systems and a real QEMU.
 
 use super::*;
+use rustix::fs::{FlockOperation, flock};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 
 /// Where the writer writes: a gap of the disk, which the archive keeps whole.
 const AT: u64 = 0x1000;
@@ -29,7 +29,7 @@ fn left(dir: &Path) -> Vec<String> {
     names.filter(|n| n.starts_with("ntbak-")).collect()
 }
 
-fn recorded(dir: &Path) -> Vec<serde_json::Value> {
+pub fn recorded(dir: &Path) -> Vec<serde_json::Value> {
     let out = expect(dir, 0, &["snapshot", "list", "--json"]);
     of(&rows(&out.stdout), "snapshot")
         .into_iter()
@@ -121,6 +121,114 @@ fn reflink_on_xfs() {
         &["snapshot", "delete", all[0]["name"].as_str().unwrap()],
     );
     assert!(left(&mount.at).is_empty() && recorded(dir.path()).is_empty());
+}
+
+/// A folder that was named relative to where the run was; the record leads to it from
+/// everywhere. And a run that lives is nobody's stale snapshot.
+#[test]
+fn a_clone_in_a_folder_of_ones_own() {
+    let Some(mount) = Mount::of("xfs", &["-q", "-f", "-m", "reflink=1"]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    disk(&mount.at.join("disk.img"));
+    fs::create_dir(mount.at.join("clones")).unwrap();
+    let archive = d.join("a.ntbak");
+    let args = [
+        "image",
+        "disk.img",
+        arg(&archive),
+        "--snapshot",
+        "reflink",
+        "--quiet",
+        "0",
+        "--snapshot-dir",
+        "clones",
+        "--keep-snapshot",
+    ];
+    let out = ntbak(d).current_dir(&mount.at).args(args).output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert_eq!(left(&mount.at.join("clones")).len(), 1);
+    let all = recorded(d);
+    expect(
+        d,
+        0,
+        &["snapshot", "delete", all[0]["name"].as_str().unwrap()],
+    );
+    assert!(left(&mount.at.join("clones")).is_empty());
+    fs::remove_file(&archive).unwrap();
+    let missing = [&args[..8], &["none"]].concat();
+    let out = ntbak(d)
+        .current_dir(&mount.at)
+        .args(&missing)
+        .output()
+        .unwrap();
+    assert!(text(&out.stderr).contains("takes a folder that is there"));
+
+    // Held by somebody: a run of another user, say. Free: left of one.
+    let stray = mount.at.join("ntbak-00000000000000ff.snapshot");
+    fs::write(&stray, "x").unwrap();
+    let file = fs::File::open(&stray).unwrap();
+    let image = mount.at.join("disk.img");
+    let args = [
+        "image",
+        arg(&image),
+        "b.ntbak",
+        "--snapshot",
+        "reflink",
+        "--quiet",
+        "0",
+        "--force",
+    ];
+    for held in [true, false] {
+        match held {
+            true => flock(&file, FlockOperation::LockExclusive).unwrap(),
+            false => flock(&file, FlockOperation::Unlock).unwrap(),
+        }
+        let said = text(&expect(d, 0, &args).stderr);
+        assert_eq!(said.contains("that no record here knows"), !held, "{said}");
+    }
+}
+
+/// Another file came to where the one behind a loop device was: that one is not it.
+#[test]
+fn the_file_behind_a_loop_device_is_the_one_that_was_attached() {
+    let Some(lower) = Mount::of("xfs", &["-q", "-f", "-m", "reflink=1"]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let image = lower.at.join("disk.img");
+    disk(&image);
+    let Some(lo) = Loop::over(&image) else { return };
+    let args = [
+        "image",
+        arg(&lo.0),
+        "a.ntbak",
+        "--snapshot",
+        "reflink",
+        "--quiet",
+        "0",
+    ];
+    expect(d, 0, &args);
+    fs::remove_file(d.join("a.ntbak")).unwrap();
+    fs::rename(&image, lower.at.join("away.img")).unwrap();
+    // The kernel tells the new name; a mount over it makes that another file.
+    let upper = d.join("upper");
+    fs::create_dir(&upper).unwrap();
+    disk(&upper.join("away.img"));
+    let bind = Command::new("mount")
+        .arg("--bind")
+        .args([&upper, &lower.at])
+        .status();
+    assert!(bind.unwrap().success());
+    let out = ntbak(d).args(args).output().unwrap();
+    let unbind = Command::new("umount").arg(&lower.at).status();
+    assert!(unbind.unwrap().success());
+    assert_eq!(out.status.code(), Some(5), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("is not the file behind the device"));
+    nothing_written(&d.join("a.ntbak"));
 }
 
 /// A device that is mounted writable: refused without a way to a snapshot, read from
@@ -388,139 +496,6 @@ fn strict_waits_have_one_deadline() {
     nothing_written(&dir.path().join("a.ntbak"));
     assert!(left(&mount.at).is_empty() && recorded(dir.path()).is_empty());
     expect(dir.path(), 0, &with("400ms", "20s"));
-}
-
-/// A program of the user's: the protocol, and what it may do wrong.
-#[test]
-fn a_command_of_the_users() {
-    let dir = tempfile::tempdir().unwrap();
-    let d = dir.path();
-    disk(&d.join("disk.img"));
-    let program = d.join("snap");
-    let script = |body: &str| {
-        let text = format!(
-            "#!/bin/sh\nset -e\necho \"$NTBAK_ACTION $NTBAK_SOURCE $NTBAK_SNAPSHOT $NTBAK_STATE\" >>{0}/log\ncase $NTBAK_ACTION in\n{body}\nesac\n",
-            d.display()
-        );
-        fs::write(&program, text).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let _ = fs::remove_file(d.join("log"));
-    };
-    let way = format!("command:{}", program.display());
-    let args = [
-        "image",
-        "disk.img",
-        "a.ntbak",
-        "--snapshot",
-        &way,
-        "--quiet",
-        "0",
-        "--json",
-        "--force",
-    ];
-    script(
-        "prepare) echo '{\"array\": 7}' ;;
-create) cp \"$NTBAK_SOURCE\" copy.img; echo '{\"id\": \"x\\u0041\"}' ;;
-describe) test -e asked && ready=true || ready=false; touch asked
-  echo '{\"place\": \"'$PWD'/copy.img\", \"label\": \"copy of the array\", \"naa\": \"6000\", \"ready\": '$ready'}' ;;
-delete) rm -f copy.img ;;",
-    );
-    let rows_ = rows(&expect(d, 0, &args).stdout);
-    let still = &of(&rows_, "still")[0]["snapshot"];
-    assert_eq!(
-        (&still["provider"], &still["label"], &still["naa"]),
-        (
-            &"command".into(),
-            &"copy of the array".into(),
-            &"6000".into()
-        )
-    );
-    let name = still["name"].as_str().unwrap();
-    let log = fs::read_to_string(d.join("log")).unwrap();
-    let source = d.join("disk.img");
-    let source = source.canonicalize().unwrap();
-    let want = format!(
-        "prepare {0} {1} null\ncreate {0} {1} {{\"array\":7}}\ndescribe {0} {1} {{\"id\":\"xA\"}}\ndescribe {0} {1} {{\"id\":\"xA\"}}\ndelete {0} {1} {{\"id\":\"xA\"}}\n",
-        source.display(),
-        name
-    );
-    assert_eq!(log, want);
-    assert!(!d.join("copy.img").exists() && recorded(d).is_empty());
-    expect(d, 0, &["verify", "a.ntbak", "--against", "disk.img"]);
-    fs::remove_file(d.join("a.ntbak")).unwrap();
-    for (body, code, says) in [
-        ("*) echo no >&2; exit 3 ;;", 1, "ended with status 3: no"),
-        (
-            "prepare) ;; create) echo '[1]' ;; delete) ;;",
-            1,
-            "did not print one JSON object",
-        ),
-        (
-            "prepare) ;; create) echo '{} {}' ;; delete) ;;",
-            1,
-            "did not print one JSON object",
-        ),
-        (
-            "prepare) ;; create) echo '{\"error\": \"no room\"}' ;; delete) ;;",
-            1,
-            "The program says: no room",
-        ),
-        (
-            "prepare) ;; create) echo '{}' ;; describe) echo '{}' ;; delete) ;;",
-            1,
-            "does not say where",
-        ),
-        (
-            "prepare) ;; create) echo '{}' ;; describe) echo '{\"place\": 7}' ;; delete) ;;",
-            1,
-            "not of its kind",
-        ),
-        (
-            "prepare) ;; create) head -c 3000000 /dev/zero ;; delete) ;;",
-            1,
-            "more than",
-        ),
-        // Shorter than the source: not a copy of it.
-        (
-            "prepare) ;; create) echo '{}' ;; describe) truncate -s 4096 s.img; echo '{\"place\": \"s.img\"}' ;; delete) rm s.img ;;",
-            5,
-            "fewer than the source's",
-        ),
-    ] {
-        script(body);
-        let rows_ = rows(&expect(d, code, &args).stdout);
-        let message = rows_.last().unwrap()["message"].to_string();
-        assert!(message.contains(says), "{body}: {message}");
-        nothing_written(&d.join("a.ntbak"));
-        assert!(recorded(d).is_empty(), "{body}");
-        let log = fs::read_to_string(d.join("log")).unwrap();
-        if log.contains("create") {
-            assert!(log.contains("delete"), "{log}");
-        }
-    }
-    // It cannot delete: said, and named from then on.
-    script(
-        "prepare) ;; create) cp \"$NTBAK_SOURCE\" copy.img; echo '{}' ;;
-describe) echo '{\"place\": \"copy.img\"}' ;; delete) exit 1 ;;",
-    );
-    let rows_ = rows(&expect(d, 0, &args).stdout);
-    assert!(
-        of(&rows_, "warning")
-            .iter()
-            .any(|w| w["code"] == "snapshot-left")
-    );
-    assert_eq!(recorded(d)[0]["state"], "left");
-    script("delete) rm copy.img ;;");
-    expect(
-        d,
-        0,
-        &[
-            "snapshot",
-            "delete",
-            recorded(d)[0]["name"].as_str().unwrap(),
-        ],
-    );
-    assert!(recorded(d).is_empty());
 }
 
 /// A `qemu-storage-daemon` with one raw image, exported writable.

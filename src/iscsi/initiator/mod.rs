@@ -16,6 +16,7 @@ use super::pdu::Function;
 use super::url::{Url, wire_lun};
 use super::wire::Traffic;
 use crate::error::{Error, ErrorKind, Result};
+use crate::observe::CancelFlag;
 use crate::scsi::{Command, Completion, Transport};
 use session::Session;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ pub struct Options {
     pub keepalive: Duration,
     /// How long a lost connection is tried again.
     pub reconnect_for: Duration,
+    /// Once it is set a lost connection is tried only once more, for what has to be
+    /// put in order.
+    pub cancel: Option<Arc<CancelFlag>>,
     /// Most bytes that one command may move.
     pub max_transfer: usize,
 }
@@ -51,6 +55,7 @@ impl Default for Options {
             login_timeout: Duration::from_secs(15),
             keepalive: Duration::from_secs(15),
             reconnect_for: Duration::from_secs(30),
+            cancel: None,
             max_transfer: 8 << 20,
         }
     }

@@ -81,6 +81,7 @@ impl Session {
             let _ = thread.join();
         }
         let until = Instant::now() + self.options.reconnect_for;
+        let cancelled = || self.options.cancel.as_ref().is_some_and(|c| c.is_set());
         let mut pause = Duration::from_millis(100);
         loop {
             match self.connect() {
@@ -90,7 +91,12 @@ impl Session {
                     line.given_up = false;
                     return Ok(connection);
                 }
-                Err(f) if !f.temporary || line.given_up || Instant::now() + pause > until => {
+                Err(f)
+                    if !f.temporary
+                        || line.given_up
+                        || cancelled()
+                        || Instant::now() + pause > until =>
+                {
                     line.given_up = true;
                     return Err(f.error);
                 }

@@ -77,6 +77,7 @@ impl FileCount {
             "The file was deleted or replaced while it was watched",
         )
         .of(self.path.display().to_string())
+        .hint("run it again when the file stays where it is")
     }
 
     /// Events that have come since the last call.

@@ -71,6 +71,11 @@ impl Above {
             StorageId::File { .. } => loops_over(&stack, path),
         };
         let mut nodes = Vec::new();
+        // What is below has caches of its own, which others write to.
+        if let StorageId::Block(d) = id {
+            let below = stack.below(d, &resolve).into_iter();
+            nodes.extend(below.filter(|b| *b != d).filter_map(|b| node(&stack, b)));
+        }
         for d in lowest {
             let above = stack.above(d, &resolve).into_iter();
             nodes.extend(above.filter(|a| *a != d).filter_map(|a| node(&stack, a)));
@@ -90,7 +95,19 @@ impl Above {
             done(rustix::fs::syncfs(&dir), at)?;
         }
         for path in &self.nodes {
-            let Ok(file) = File::open(path) else { continue };
+            let file = match File::open(path) {
+                Ok(f) => f,
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                    return Err(Error::io(
+                        "Cannot have what waits in the cache above the source written",
+                        e,
+                    )
+                    .of(path.display().to_string())
+                    .hint("run it as root, or do not wait: --quiet 0"));
+                }
+                // It went away: then it was written.
+                Err(_) => continue,
+            };
             done(rustix::fs::fsync(&file), path)?;
         }
         Ok(())

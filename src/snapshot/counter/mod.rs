@@ -48,17 +48,13 @@ impl Counters {
     /// Of a regular file or a block device.
     pub fn of_path(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let meta = std::fs::metadata(path).map_err(|e| {
+        std::fs::metadata(path).map_err(|e| {
             let e = Error::io("Cannot look at the source", e);
             e.of(&*name)
         })?;
         let caches = Caches::of(path);
         let stack = Stack::new("/sys");
-        if meta.file_type().is_block_device() {
-            let dev = (
-                rustix::fs::major(meta.rdev()),
-                rustix::fs::minor(meta.rdev()),
-            );
+        if let Some(dev) = device_at(path) {
             return Self::of_device(Path::new("/sys"), &stack, dev, path, caches);
         }
         let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -89,15 +85,26 @@ impl Counters {
                 own.push(Box::new(count));
             }
         }
-        let lowest = disk.unwrap_or(dev);
-        if let Some(f) = stack.backing_file(lowest).filter(|f| f.is_file()) {
-            own.push(Box::new(match disk {
-                None => FileCount::new(&f)?,
-                Some(_) => FileCount::of_calls(&f)?,
-            }));
-            own.push(Box::new(LoopCount::new(sysfs, &f, Some(lowest))?));
-        }
         let mut members: Vec<Box<dyn Count>> = Vec::new();
+        // Loop devices may lie on block devices, and those on files again.
+        let mut lowest = disk.unwrap_or(dev);
+        let mut part = disk.is_some();
+        for _ in 0..MOST {
+            let Some(f) = stack.backing_file(lowest) else {
+                break;
+            };
+            if f.is_file() {
+                own.push(Box::new(match part {
+                    false => FileCount::new(&f)?,
+                    true => FileCount::of_calls(&f)?,
+                }));
+                own.push(Box::new(LoopCount::new(sysfs, &f, Some(lowest))?));
+            }
+            let Some(below) = device_at(&f) else { break };
+            members.push(Box::new(BlockCount::new(sysfs, below)?));
+            lowest = stack.parent(below).unwrap_or(below);
+            part |= lowest != below;
+        }
         for d in members_below(stack, dev) {
             members.push(Box::new(BlockCount::new(sysfs, d)?));
         }
@@ -168,6 +175,16 @@ fn members_below(stack: &Stack, dev: DevNo) -> BTreeSet<DevNo> {
         }
     }
     out
+}
+
+/// The numbers of a block device.
+fn device_at(path: &Path) -> Option<DevNo> {
+    let meta = std::fs::metadata(path).ok()?;
+    let dev = (
+        rustix::fs::major(meta.rdev()),
+        rustix::fs::minor(meta.rdev()),
+    );
+    meta.file_type().is_block_device().then_some(dev)
 }
 
 /// Loop devices whose backing file is this one.

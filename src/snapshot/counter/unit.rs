@@ -2,24 +2,66 @@
 //! all hosts and of copy managers.
 
 use super::Count;
-use crate::error::{Error, Result};
-use crate::scsi::Unit;
+use crate::error::{Error, ErrorKind, Result};
+use crate::scsi::{Unit, UnitIdentity};
 
 /// Asks a unit.
 pub struct UnitCount {
     unit: Unit,
+    /// Its designators: another unit may answer behind a connection made anew.
+    identity: UnitIdentity,
+    /// Resets and changes of the medium that it told of.
+    told: (u64, u64),
+    /// Each of those counts as a write: what came in between was not seen.
+    more: u64,
 }
 
 impl UnitCount {
     /// Fails when the unit keeps no such count.
     pub fn new(unit: Unit) -> Result<Self> {
-        let mut me = Self { unit };
-        me.writes().map(|_| me)
+        let mut me = Self {
+            identity: unit.identity()?,
+            unit,
+            told: (0, 0),
+            more: 0,
+        };
+        me.count()?;
+        me.told = me.changes();
+        Ok(me)
     }
 }
 
 impl Count for UnitCount {
     fn writes(&mut self) -> Result<u64> {
+        let n = self.count()?;
+        let told = self.changes();
+        if told != self.told {
+            if self.unit.identity()? != self.identity {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "Another unit answers than when the wait began",
+                )
+                .of(self.unit.name())
+                .hint("run it again, with what is there now"));
+            }
+            self.told = told;
+            self.more += 1;
+        }
+        Ok(n.saturating_add(self.more))
+    }
+
+    fn name(&self) -> String {
+        format!("the count of {} itself", self.unit.name())
+    }
+}
+
+impl UnitCount {
+    fn changes(&self) -> (u64, u64) {
+        let c = self.unit.changes();
+        (c.resets, c.medium)
+    }
+
+    fn count(&self) -> Result<u64> {
         match self.unit.activity()? {
             Some(a) => Ok(a.writes),
             None => Err(Error::unsupported(
@@ -28,9 +70,5 @@ impl Count for UnitCount {
             .of(self.unit.name())
             .hint("keep its users from writing and do not wait: --quiet 0")),
         }
-    }
-
-    fn name(&self) -> String {
-        format!("the count of {} itself", self.unit.name())
     }
 }
