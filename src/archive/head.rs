@@ -78,6 +78,9 @@ pub struct SnapshotInfo {
     pub name: String,
     /// What its provider calls it.
     pub label: String,
+    /// Where it was read: a path, or the address of a unit without its secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// When it was taken, RFC 3339, UTC.
     pub taken: String,
     /// NAA designator of its logical unit, hex.

@@ -118,6 +118,7 @@ impl StillArgs {
                 qmp: self.qmp.clone(),
                 cancel: Some(console.cancel_flag()),
             },
+            keep: self.keep_snapshot,
             live,
             records: records(tapes.inventory.as_deref()),
         }
@@ -138,8 +139,8 @@ impl StillArgs {
             None => return,
         };
         let remove = match records(tapes.inventory.as_deref()) {
-            Some(r) => r.command(&name),
-            None => format!("ntbak snapshot delete {name}"),
+            Some(r) => format!("; `{}`", r.command(&name)),
+            None => String::new(),
         };
         match still.end(self.keep_snapshot) {
             Ok(()) if self.keep_snapshot => {
@@ -149,17 +150,27 @@ impl StillArgs {
                     });
                     return console.tell("snapshot", &row);
                 }
+                let remove = match remove.is_empty() {
+                    true => remove,
+                    false => remove + " removes it",
+                };
                 console.say(&format!(
-                    "Snapshot kept: {} at {}; `{remove}` removes it\n",
+                    "Snapshot kept: {} at {}{remove}\n",
                     safe(&label),
                     safe(&place)
                 ));
             }
             Ok(()) => {}
-            Err(e) => console.caution(
-                "snapshot-left",
-                &format!("The snapshot {label} could not be deleted: {e}; `{remove}` tries again"),
-            ),
+            Err(e) => {
+                let remove = match remove.is_empty() {
+                    true => remove,
+                    false => remove + " tries again",
+                };
+                console.caution(
+                    "snapshot-left",
+                    &format!("The snapshot {label} could not be deleted: {e}{remove}"),
+                )
+            }
         }
     }
 }

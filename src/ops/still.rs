@@ -7,6 +7,7 @@ use crate::archive::{SnapshotInfo, Stillness};
 use crate::device::guard::{DevNo, Stack, System};
 use crate::device::{OpenOptions, SharedSource, Window};
 use crate::error::{Error, ErrorKind, Result};
+use crate::iscsi::without_secret;
 use crate::observe::{Observer, warning};
 use crate::snapshot::counter::Counters;
 use crate::snapshot::quiet::{Clock, Counter, Monotonic, POLL, Patience, Quiet, Seen, wait};
@@ -40,6 +41,8 @@ pub struct StillOptions {
     pub strict: bool,
     /// What the user says about snapshots.
     pub wishes: Wishes,
+    /// The snapshot is not to be deleted.
+    pub keep: bool,
     /// A source that others write is read as it is.
     pub live: bool,
     /// Where snapshots are recorded.
@@ -142,6 +145,15 @@ pub fn hold_still(
         ))
         .hint("give a longer --quiet-timeout or a shorter --quiet"));
     }
+    let w = &options.wishes;
+    if choice == Choice::None
+        && (options.keep || w.dir.is_some() || w.size.is_some() || w.qmp.is_some())
+    {
+        return Err(Error::usage(
+            "Options for a snapshot are given, and none is taken of this source",
+        )
+        .hint("say which with --snapshot, or leave them out"));
+    }
     if choice == Choice::None && quiet.is_zero() {
         if options.strict {
             observer.note("--quiet-strict: nothing is waited for, since neither --quiet nor --snapshot is given and the source is not in use");
@@ -220,6 +232,7 @@ pub fn hold_still(
             provider: held.kind().into(),
             name: held.name().to_string(),
             label: held.made().label.clone(),
+            place: Some(without_secret(&held.made().place)),
             taken: super::now(),
             naa: held.made().naa.clone(),
         });
@@ -360,7 +373,11 @@ fn prepare(
             observer.warn(warning("snapshot-record", text));
             None
         }
-        None => None,
+        None => {
+            let text = "Nothing says where snapshots are recorded (XDG_STATE_HOME, HOME or --inventory), so the next run does not know of this one should it be left";
+            observer.warn(warning("snapshot-record", text));
+            None
+        }
     };
     Ok(Some(Prepared {
         provider,

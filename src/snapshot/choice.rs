@@ -82,6 +82,16 @@ pub fn provider(
     wishes: &Wishes,
     name: &Name,
 ) -> Result<(Box<dyn Provider>, Value)> {
+    if let Some(p) = &subject.path
+        && *choice != Choice::None
+        && p.to_str().is_none()
+    {
+        return Err(Error::refused(
+            "No snapshot is taken of a source whose path is not UTF-8, since it could not be recorded",
+        )
+        .of(&*subject.text)
+        .hint("give it another name"));
+    }
     if *choice != Choice::Auto {
         let mut p = make(choice, subject, wishes)?;
         let data = p.prepare(name)?;

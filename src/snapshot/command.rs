@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 pub const KIND: &str = "command";
 /// Time for one call.
 const TIME: Duration = Duration::from_secs(600);
+/// Most bytes of an object that is passed back: a variable may have 128 KiB on Linux.
+const MOST_STATE: usize = 64 << 10;
 /// Time in which the snapshot must become readable.
 const READY: Duration = Duration::from_secs(600);
 
@@ -61,6 +63,20 @@ impl Program {
             program,
             subject,
             runner,
+        }
+    }
+
+    /// What is to be kept of it.
+    fn said(&self, action: &'static str, d: &Data) -> Result<Value> {
+        let said = self.call(action, d)?.0;
+        let bytes = said.to_string().len();
+        match bytes <= MOST_STATE {
+            true => Ok(said),
+            false => Err(Error::damaged(format!(
+                "The program printed an object of {bytes} bytes, expected at most {MOST_STATE}, since it is passed back by the environment"
+            ))
+            .of(format!("{} {action}", d.program.display()))
+            .hint("let it keep the rest by NTBAK_SNAPSHOT, the name")),
         }
     }
 
@@ -112,6 +128,10 @@ impl Program {
     }
 }
 
+fn is_naa(text: &str) -> bool {
+    matches!(text.len(), 16 | 32) && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// Where the program is: as it was named, or in the directories of `PATH`.
 fn find(program: &Path) -> Option<PathBuf> {
     if program.components().count() > 1 {
@@ -145,13 +165,13 @@ impl Provider for Program {
             name: name.clone(),
             said: Value::Null,
         };
-        d.said = self.call("prepare", &d)?.0;
+        d.said = self.said("prepare", &d)?;
         store(&d)
     }
 
     fn create(&mut self, data: &mut Value) -> Result<()> {
         let mut d: Data = load(data)?;
-        d.said = self.call("create", &d)?.0;
+        d.said = self.said("create", &d)?;
         *data = store(&d)?;
         Ok(())
     }
@@ -171,6 +191,11 @@ impl Provider for Program {
                 _ if said.ready == Some(false) => {
                     let what = format!("The snapshot was not ready within {} s", READY.as_secs());
                     return Err(of(Error::refused(what)));
+                }
+                Some(_) if said.naa.as_deref().is_some_and(|n| !is_naa(n)) => {
+                    return Err(of(Error::damaged(
+                        "What the program says of the unit (naa) is no designator: expected 16 or 32 hexadecimal digits",
+                    )));
                 }
                 Some(place) => {
                     return Ok(Made {

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use client::{Client, refused};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,10 @@ impl Data {
     }
     fn job(&self) -> String {
         format!("{}-job", self.name)
+    }
+    /// What the overlay's file is called once nothing is in it that the image lacks.
+    fn committed(&self) -> PathBuf {
+        self.overlay.with_extension("committed")
     }
 }
 
@@ -209,7 +213,13 @@ impl Provider for Qmp {
         let d: Data = load(data)?;
         let mut client = match Client::open(&d.socket) {
             Ok(c) => c,
-            Err(e) if !d.overlay.exists() && e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e)
+                if !d.overlay.exists()
+                    && !d.committed().exists()
+                    && e.kind() == ErrorKind::NotFound =>
+            {
+                return Ok(());
+            }
             Err(e) => {
                 return Err(e.hint(format!(
                     "what was written since is in {0}; when no QEMU uses it, `qemu-img commit {0}` brings it into the image",
@@ -269,33 +279,90 @@ fn steps(client: &mut Client, d: &Data) -> Result<()> {
 
 /// Brings what is in the overlay into the image, and takes the overlay away.
 fn remove(client: &mut Client, d: &Data) -> Result<()> {
+    // One that an earlier attempt began goes on.
+    let begun = client.has_job(&d.job())?;
+    if begun {
+        client.finish(&d.job())?;
+    }
     let all = nodes(client)?;
     let named = |n: &str| all.iter().find(|x| x.name.as_deref() == Some(n));
     if named(d.name.as_str()).is_some() {
         // QEMU has a node read-only while an overlay is on it.
         if named(&d.node).is_none_or(|n| n.ro) {
-            let job = d.job();
             let args = json!({
-                "job-id": job, "device": d.name, "base-node": d.node,
+                "job-id": d.job(), "device": d.name, "base-node": d.node,
                 "auto-dismiss": false, "auto-finalize": true,
             });
-            // One that an earlier attempt began goes on.
-            if !client.has_job(&job)? {
-                client.call("block-commit", args)?;
-            }
-            client.finish(&job)?;
+            client.call("block-commit", args)?;
+            client.finish(&d.job())?;
         }
+        // Should all end here, the next attempt has to know that this was done.
+        rename(d)?;
         del(client, d.name.as_str())?;
+    } else if d.overlay.exists() && !is_empty(&d.overlay)? {
+        // This QEMU began anew without it.
+        return Err(Error::refused(
+            "QEMU does not know the overlay any more, and it has writes that the image lacks",
+        )
+        .of(d.overlay.display().to_string())
+        .hint(format!(
+            "when nothing was written to the image since, and no QEMU has it open, `qemu-img commit {0}` brings them into it; else only what was written since is in the image, and the overlay can be looked at with {0} as a disk",
+            d.overlay.display()
+        )));
     }
     if named(&d.file_node()).is_some() {
         del(client, &d.file_node())?;
     }
-    match std::fs::remove_file(&d.overlay) {
+    for path in [&d.overlay, &d.committed()] {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(
+                    Error::io("Cannot remove the overlay's file", e).of(path.display().to_string())
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn rename(d: &Data) -> Result<()> {
+    match std::fs::rename(&d.overlay, d.committed()) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("Cannot remove the overlay's file", e)
+            Err(Error::io("Cannot rename the overlay's file", e)
                 .of(d.overlay.display().to_string()))
         }
         _ => Ok(()),
+    }
+}
+
+/// True when an overlay has no cluster: it is not formatted yet, or no entry of its
+/// first table leads anywhere. (qcow2 specification of QEMU: magic at byte 0, number of
+/// entries at 36, place of the table at 40, all big-endian.)
+fn is_empty(overlay: &Path) -> Result<bool> {
+    let fail = |e| Error::io("Cannot read the overlay", e).of(overlay.display().to_string());
+    let file = std::fs::File::open(overlay).map_err(fail)?;
+    let len = file.metadata().map_err(fail)?.len();
+    let mut header = [0; 48];
+    if len < header.len() as u64 {
+        return Ok(len == 0);
+    }
+    file.read_exact_at(&mut header, 0).map_err(fail)?;
+    if header.iter().all(|b| *b == 0) {
+        return Ok(true);
+    }
+    let word = |at: usize| header.get(at..at + 4).and_then(|b| b.first_chunk());
+    let entries = word(36).copied().map_or(0, u32::from_be_bytes);
+    let table = header.last_chunk().copied().map_or(0, u64::from_be_bytes);
+    if header[..4] != *b"QFI\xfb" || u64::from(entries) > len / 8 {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; entries as usize * 8];
+    match file.read_exact_at(&mut bytes, table) {
+        Ok(()) => Ok(bytes.iter().all(|b| *b == 0)),
+        // Never written up to there.
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(fail(e)),
     }
 }
 

@@ -4,10 +4,11 @@
 use super::provider::{
     Made, Name, Provider, Stray, Subject, cannot, folder, hold, is_held, load, store,
 };
-use super::runner::{Call, Runner};
+use super::runner::{Call, Runner, quoted};
 use crate::device::guard::Stack;
 use crate::error::{Error, Result};
 use rustix::fs::{Mode, OFlags, ioctl_ficlone};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
@@ -154,12 +155,14 @@ impl Provider for Reflink {
         let from = open(&source)?;
         // A file without a name shows whether the file system can.
         let how = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let probe = rustix::fs::open(&dir, how, Mode::RUSR | Mode::WUSR)
-            .and_then(|to| ioctl_ficlone(&to, &from));
-        probe.map_err(|e| {
-            cannot(subject, KIND, "the file system has no reflinks there")
-                .caused_by(std::io::Error::from(e))
+        let no = |why: &str, e: rustix::io::Errno| {
+            cannot(subject, KIND, why).caused_by(std::io::Error::from(e))
+        };
+        let to = rustix::fs::open(&dir, how, Mode::RUSR | Mode::WUSR).map_err(|e| match e {
+            Errno::OPNOTSUPP => no("the file system has no reflinks there", e),
+            _ => no("no file can be made there", e),
         })?;
+        ioctl_ficlone(&to, &from).map_err(|e| no("the file system has no reflinks there", e))?;
         store(&Data {
             clone: dir.join(format!("{name}.{EXTENSION}")),
             source,
@@ -233,7 +236,7 @@ impl Provider for Reflink {
                 let path = path.display().to_string();
                 out.push(Stray {
                     name,
-                    remove: format!("rm {path:?}"),
+                    remove: format!("rm {}", quoted(&path)),
                     label: path,
                 });
             }

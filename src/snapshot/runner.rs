@@ -52,15 +52,16 @@ impl Call {
     pub fn line(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args);
         let words = words.map(|w| w.to_string_lossy());
-        words
-            .map(
-                |w| match w.contains([' ', '\'', '"', '\\']) || w.is_empty() {
-                    true => format!("{w:?}"),
-                    false => w.into_owned(),
-                },
-            )
-            .collect::<Vec<_>>()
-            .join(" ")
+        words.map(|w| quoted(&w)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "%+,-./:=@_".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 
@@ -351,6 +352,20 @@ impl Runner for Transcript {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_for_a_shell() {
+        for (word, want) in [
+            ("/dev/vg/a-b_c@x", "/dev/vg/a-b_c@x"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's $(x) `y`", "'it'\\''s $(x) `y`'"),
+        ] {
+            assert_eq!(quoted(word), want);
+            let call = Call::tool("sh", ["-c", &format!("printf %s {}", quoted(word))]);
+            assert_eq!(System::default().output(&call).unwrap(), word);
+        }
+    }
 
     fn sh(script: &str, time: Duration) -> Result<Ended> {
         System::default().run(&Call {

@@ -217,7 +217,7 @@ fn a_command_of_the_users() {
         "prepare) echo '{\"array\": 7}' ;;
 create) cp \"$NTBAK_SOURCE\" copy.img; echo '{\"id\": \"x\\u0041\"}' ;;
 describe) test -e asked && ready=true || ready=false; touch asked
-  echo '{\"place\": \"'$PWD'/copy.img\", \"label\": \"copy of the array\", \"naa\": \"6000\", \"ready\": '$ready'}' ;;
+  echo '{\"place\": \"'$PWD'/copy.img\", \"label\": \"copy of the array\", \"naa\": \"6000000000000001\", \"ready\": '$ready'}' ;;
 delete) rm -f copy.img ;;",
     );
     let rows_ = rows(&expect(d, 0, &args).stdout);
@@ -227,7 +227,7 @@ delete) rm -f copy.img ;;",
         (
             &"command".into(),
             &"copy of the array".into(),
-            &"6000".into()
+            &"6000000000000001".into()
         )
     );
     let name = still["name"].as_str().unwrap();
@@ -269,6 +269,16 @@ delete) rm -f copy.img ;;",
             "prepare) ;; create) echo '{}' ;; describe) echo '{\"place\": 7}' ;; delete) ;;",
             1,
             "not of its kind",
+        ),
+        (
+            "prepare) ;; create) echo '{}' ;; describe) echo '{\"place\": \"x\", \"naa\": \"6000\"}' ;; delete) ;;",
+            1,
+            "is no designator",
+        ),
+        (
+            "prepare) ;; create) echo \"{\\\"x\\\": \\\"$(head -c 200000 /dev/zero | tr '\\0' x)\\\"}\" ;; delete) ;;",
+            1,
+            "expected at most 65536",
         ),
         (
             "prepare) ;; create) head -c 3000000 /dev/zero ;; delete) ;;",

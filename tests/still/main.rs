@@ -4,6 +4,7 @@
 mod command;
 #[path = "../common/mod.rs"]
 mod common;
+mod qmp;
 mod quiet;
 mod snapshots;
 mod target;

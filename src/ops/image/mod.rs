@@ -118,8 +118,9 @@ pub fn image(
     )
     .map_err(|e| {
         e.hint(format!(
-            "what is there stays in {}; image --resume goes on with it",
-            partial.display()
+            "what is there stays in {}; {}",
+            partial.display(),
+            plan.goes_on()
         ))
     })?;
     if options.verify {

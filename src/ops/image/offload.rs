@@ -311,7 +311,10 @@ impl<'m> Offload<'m> {
         attempts: u32,
     ) -> Result<Plan<'m, I>> {
         let CopyFailure { error, cause } = failure;
-        let error = error.hint("what is on the tape stays; image --resume goes on behind it");
+        let error = error.hint(format!(
+            "what is on the tape stays; {}",
+            self.plan.goes_on()
+        ));
         match cause {
             Cause::Refused(what) => {
                 let less = self

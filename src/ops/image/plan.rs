@@ -382,6 +382,20 @@ fn ntfs(
 }
 
 impl ImagePlan {
+    /// What goes on with an interrupted run.
+    pub fn goes_on(&self) -> &'static str {
+        match self
+            .stillness
+            .as_ref()
+            .is_some_and(|s| s.snapshot.is_some())
+        {
+            false => "image --resume goes on with it",
+            true => {
+                "image --resume goes on with it only while its snapshot is kept (--keep-snapshot) and named as the source"
+            }
+        }
+    }
+
     /// The jobs that make the stream; `every` adds those that keep nothing.
     pub(in crate::ops) fn jobs(&self, every: bool) -> Jobs<'_> {
         let kept = self

@@ -9,8 +9,10 @@ use crate::archive::{
 };
 use crate::device::{FileSource, SharedSource};
 use crate::error::{Error, Result};
+use crate::iscsi::without_secret;
 use crate::observe::Observer;
 use crate::units::ByteRange;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Checks the records of an unfinished archive against their digests and the
@@ -110,7 +112,9 @@ pub(super) fn expect(walker: &mut Walker<Forward>, kind: Kind) -> Result<Header>
 }
 
 pub(super) fn same_plan(plan: &ImagePlan, head: &Head) -> Result<()> {
-    if head.source.bytes != plan.source.bytes || head.source.serial != plan.source.serial {
+    let from_snapshot = of_snapshot(plan, head)?;
+    let same = head.source.serial == plan.source.serial || from_snapshot;
+    if head.source.bytes != plan.source.bytes || !same {
         return Err(changed("it is another source"));
     }
     if head.options != plan.options {
@@ -123,6 +127,26 @@ pub(super) fn same_plan(plan: &ImagePlan, head: &Head) -> Result<()> {
         return Err(changed("other clusters are in use"));
     }
     Ok(())
+}
+
+/// What was begun of a snapshot goes on only with that: the original has been written
+/// since. True when it is read.
+fn of_snapshot(plan: &ImagePlan, head: &Head) -> Result<bool> {
+    let taken = head.stillness.as_ref().and_then(|s| s.snapshot.as_ref());
+    let Some(taken) = taken else {
+        return Ok(false);
+    };
+    let full = |p: &str| Path::new(p).canonicalize().ok();
+    let now = without_secret(&plan.source.path);
+    let is = |p: &str| p == now || full(p).is_some_and(|p| Some(p) == full(&now));
+    match &taken.place {
+        Some(place) if is(place) && !is(&head.source.path) => Ok(true),
+        _ => Err(Error::refused(format!(
+            "The unfinished archive is of the snapshot {}, and what is read now is of another moment",
+            taken.name
+        ))
+        .hint("begin again with --force; a snapshot that was kept (--keep-snapshot) goes on when it is named as the source")),
+    }
 }
 
 pub(super) fn changed(how: &str) -> Error {
