@@ -166,9 +166,10 @@ impl StillArgs {
                     true => remove,
                     false => remove + " tries again",
                 };
+                let advice = e.advice().map_or(String::new(), |a| format!("; {a}"));
                 console.caution(
                     "snapshot-left",
-                    &format!("The snapshot {label} could not be deleted: {e}{remove}"),
+                    &format!("The snapshot {label} could not be deleted: {e}{advice}{remove}"),
                 )
             }
         }

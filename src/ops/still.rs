@@ -585,10 +585,15 @@ pub fn delete(places: &mut Places, records: &Records, name: &Name) -> Result<Rec
     let (record, entry) = recorded(records, name)?;
     let mut unit = |text: &str| places.unit(text).map(|o| o.unit);
     let gone = |e: Error| {
-        e.advise(format!(
+        let drop = format!(
             "when there is no such snapshot any more, `{} --forget` drops its record",
             records.command(name)
-        ))
+        );
+        let advice = match e.advice() {
+            Some(own) => format!("{own}; {drop}"),
+            None => drop,
+        };
+        e.advise(advice)
     };
     let mut p = crate::snapshot::provider_again(&record, &mut unit).map_err(gone)?;
     p.delete(&record.data).map_err(gone)?;

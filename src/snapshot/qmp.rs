@@ -153,7 +153,16 @@ impl Provider for Qmp {
             ));
         }
         let socket = self.socket(subject)?;
-        let node = node_of(nodes(&mut Client::open(&socket)?)?, subject, &image)?;
+        let all = nodes(&mut Client::open(&socket)?)?;
+        let ours = overlays(&all);
+        let node = node_of(all, subject, &image).map_err(|e| match ours.first() {
+            // Not found by its record, maybe: it is named here.
+            Some(name) => e.advise(format!(
+                "an overlay of ntbak is there: {name}; `ntbak snapshot delete {name}` brings it into the image, or, without its record, {}",
+                by_hand(name)
+            )),
+            None => e,
+        })?;
         let dir = match &self.dir {
             Some(d) => d.clone(),
             None => image.parent().unwrap_or(Path::new("/")).to_path_buf(),
@@ -211,6 +220,11 @@ impl Provider for Qmp {
 
     fn delete(&mut self, data: &Value) -> Result<()> {
         let d: Data = load(data)?;
+        let own = format!("{}.overlay", d.name);
+        if d.overlay.file_name().and_then(|n| n.to_str()) != Some(&own) {
+            return Err(Error::refused("This is not the name of an overlay's file")
+                .of(d.overlay.display().to_string()));
+        }
         let mut client = match Client::open(&d.socket) {
             Ok(c) => c,
             Err(e)
@@ -233,17 +247,27 @@ impl Provider for Qmp {
     fn strays(&mut self) -> Result<Vec<Stray>> {
         let subject = wanted(self.subject.as_ref())?;
         let all = nodes(&mut Client::open(&self.socket(subject)?)?)?;
-        let names = all
-            .iter()
-            .filter_map(|n| n.name.as_deref()?.parse::<Name>().ok());
+        let names = overlays(&all).into_iter();
         Ok(names
             .map(|name| Stray {
                 label: format!("overlay node {name}"),
-                remove: format!("QMP block-commit of device {name}, then job-complete"),
+                remove: by_hand(&name),
                 name,
             })
             .collect())
     }
+}
+
+/// Nodes that bear our kind of name.
+fn overlays(all: &[Node]) -> Vec<Name> {
+    let names = all
+        .iter()
+        .filter_map(|n| n.name.as_deref()?.parse::<Name>().ok());
+    names.collect()
+}
+
+fn by_hand(name: &Name) -> String {
+    format!("QMP block-commit of device {name}, then job-complete")
 }
 
 fn steps(client: &mut Client, d: &Data) -> Result<()> {

@@ -236,13 +236,37 @@ fn a_units_own_count_or_a_sentence() {
         }
         Reply::data(page)
     };
+    let inquiry = |product: &str| {
+        let mut inq = vec![0x00, 0x00, 6, 2, 31, 0x08, 0, 0];
+        inq.extend(format!("NTBAK   {product:<16}0001").bytes());
+        Reply::data(inq)
+    };
+    let ask = [0x12, 0, 0, 0, 96, 0];
     let double = Double::new("u");
-    for n in [7, 8, 3] {
+    let no = || Reply::check(Sense::invalid_field_in_cdb(2, None));
+    for p in [0x80, 0x83] {
+        double.always(&[0x12, 1, p, 0x10, 0, 0], no());
+    }
+    double.expect(&cdb, page(7));
+    double.expect(&ask, inquiry("DISK"));
+    for n in [8, 3] {
         double.expect(&cdb, page(n));
     }
+    // Reached anew: what happened meanwhile was not seen, so it counts as a write.
+    let reset = || Reply::check(Sense::new(SenseKey::UnitAttention, 0x29, 0));
+    double.expect(&cdb, reset());
+    double.expect(&cdb, page(3));
+    double.expect(&ask, inquiry("DISK"));
+    double.expect(&cdb, page(3));
+    // Another unit answers.
+    double.expect(&cdb, reset());
+    double.expect(&cdb, page(3));
+    double.expect(&ask, inquiry("OTHER DISK"));
     let mut c = Counters::of_unit(Unit::new(double)).unwrap();
-    let (a, b) = (c.sample().unwrap(), c.sample().unwrap());
-    assert_eq!((a.own, b.own), (vec![8], vec![3]));
+    let four = [(); 4].map(|()| c.sample().unwrap().own);
+    assert_eq!(four, [[8], [3], [4], [4]]);
+    let e = c.sample().unwrap_err();
+    assert!(e.to_string().contains("Another unit answers"), "{e}");
     let double = Double::new("u");
     let no = Sense::new(SenseKey::IllegalRequest, 0x24, 0);
     double.expect(&cdb, Reply::check(no));

@@ -19,22 +19,22 @@ pub struct UnitCount {
 impl UnitCount {
     /// Fails when the unit keeps no such count.
     pub fn new(unit: Unit) -> Result<Self> {
-        let mut me = Self {
-            identity: unit.identity()?,
+        count(&unit)?;
+        let identity = unit.identity()?;
+        let told = changes(&unit);
+        Ok(Self {
             unit,
-            told: (0, 0),
+            identity,
+            told,
             more: 0,
-        };
-        me.count()?;
-        me.told = me.changes();
-        Ok(me)
+        })
     }
 }
 
 impl Count for UnitCount {
     fn writes(&mut self) -> Result<u64> {
-        let n = self.count()?;
-        let told = self.changes();
+        let n = count(&self.unit)?;
+        let told = changes(&self.unit);
         if told != self.told {
             if self.unit.identity()? != self.identity {
                 return Err(Error::new(
@@ -55,20 +55,19 @@ impl Count for UnitCount {
     }
 }
 
-impl UnitCount {
-    fn changes(&self) -> (u64, u64) {
-        let c = self.unit.changes();
-        (c.resets, c.medium)
-    }
+/// Resets and changes of the medium.
+fn changes(unit: &Unit) -> (u64, u64) {
+    let c = unit.changes();
+    (c.resets, c.medium)
+}
 
-    fn count(&self) -> Result<u64> {
-        match self.unit.activity()? {
-            Some(a) => Ok(a.writes),
-            None => Err(Error::unsupported(
-                "The unit does not count writes (log page 19h), so nobody can tell when it is quiet",
-            )
-            .of(self.unit.name())
-            .hint("keep its users from writing and do not wait: --quiet 0")),
-        }
+fn count(unit: &Unit) -> Result<u64> {
+    match unit.activity()? {
+        Some(a) => Ok(a.writes),
+        None => Err(Error::unsupported(
+            "The unit does not count writes (log page 19h), so nobody can tell when it is quiet",
+        )
+        .of(unit.name())
+        .hint("keep its users from writing and do not wait: --quiet 0")),
     }
 }
