@@ -49,14 +49,7 @@ pub fn run(view: &View, name: &str, only: Option<u16>, console: &Console) -> Res
         errors += row.errors;
         gaps += row.gaps;
         notes += row.notes;
-        let partition = PartitionRow {
-            partition: p.number,
-            start: p.start,
-            bytes: p.bytes,
-            content: &p.content,
-            name: p.name.as_deref(),
-            partition_type: p.type_code.as_deref(),
-        };
+        let partition = PartitionRow::of_partition(p);
         if console.json() {
             console.row("partition", &partition)?;
             for issue in &result.issues {

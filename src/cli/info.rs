@@ -96,14 +96,7 @@ fn of_volumes(view: &View, console: &Console) -> Result<bool> {
 }
 
 fn partition(p: &Partition, console: &Console) -> Result<()> {
-    let row = PartitionRow {
-        partition: p.number,
-        start: p.start,
-        bytes: p.bytes,
-        content: &p.content,
-        name: p.name.as_deref(),
-        partition_type: p.type_code.as_deref(),
-    };
+    let row = PartitionRow::of_partition(p);
     match console.json() {
         true => console.row("partition", &row),
         false => console.put(row.line().as_bytes()),

@@ -336,14 +336,7 @@ fn check_volumes(args: &VerifyArgs, view: &View, console: &Console) -> Result<Ex
         if args.partition.is_some_and(|n| n != p.number) {
             continue;
         }
-        let row = PartitionRow {
-            partition: p.number,
-            start: p.start,
-            bytes: p.bytes,
-            content: &p.content,
-            name: p.name.as_deref(),
-            partition_type: p.type_code.as_deref(),
-        };
+        let row = PartitionRow::of_partition(p);
         if console.json() {
             console.row("partition", &row)?;
         } else {

@@ -4,6 +4,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod edit;
+pub mod mount;
 
 use ntbak::device::{SharedSource, Source};
 use ntbak::error::{Error, ErrorKind, Result};

@@ -256,7 +256,7 @@ fn dump(source: &SharedSource, to: &Path) {
 
 #[test]
 fn other_tools_agree() {
-    let mount = tools::can_mount();
+    let mount = common::mount::can_mount();
     let dir = tempfile::tempdir().unwrap();
     let (mut mounted, mut read) = (0, 0);
     for (name, source) in volumes() {
@@ -274,7 +274,7 @@ fn other_tools_agree() {
             let Some(list) = common::image_list(&name).filter(|_| mount) else {
                 continue;
             };
-            match tools::Mount::new(&file, dir.path().join("m")) {
+            match common::mount::Mount::new(&file, dir.path().join("m")) {
                 Ok(m) => {
                     mounted += 1;
                     read += tools::golden(&what, &list, None, &m);
@@ -426,7 +426,7 @@ fn partitions_of_disks() {
 /// right or refused. `NTBAK_REWORK_SEEDS=A-B` asks for more than one of them.
 #[test]
 fn random_volumes() {
-    if !tools::can_mount() {
+    if !common::mount::can_mount() {
         return;
     }
     let seeds = std::env::var("NTBAK_REWORK_SEEDS").unwrap_or_else(|_| "1-1".into());
@@ -466,7 +466,7 @@ fn random_volumes() {
         }
         // On a full volume ntfs-3g loses clusters and gives some away twice.
         let whole = compare::differences(&old) == [0; 4];
-        let before = tools::Mount::new(&image, dir.path().join("old")).unwrap();
+        let before = common::mount::Mount::new(&image, dir.path().join("old")).unwrap();
         for (kind, wish) in all {
             let what = format!("seed {seed}, {kind}, {wish:?}");
             let (new, report) = reworked(&what, &source, &s, &wish);
@@ -483,7 +483,7 @@ fn random_volumes() {
                 true => tools::judge(&what, &file, false),
                 false => tally.add("of a volume that was not sound"),
             }
-            let after = tools::Mount::new(&file, dir.path().join("new")).unwrap();
+            let after = common::mount::Mount::new(&file, dir.path().join("new")).unwrap();
             read += tools::same_tree(&what, &before.0, &after.0);
             tally.add(format!("{:?}", report.how));
         }

@@ -7,6 +7,7 @@ mod text;
 use super::text::{bytes, safe};
 use crate::archive::Region;
 use crate::ops::image::SkippedFile;
+use crate::ops::view::Partition;
 use crate::volume::health::Health;
 use crate::volume::usage::UsageReport;
 use crate::volume::{Finding, Geometry};
@@ -85,6 +86,18 @@ impl<'a> PartitionRow<'a> {
             content: &r.content,
             name: r.name.as_deref(),
             partition_type: r.type_code.as_deref(),
+        }
+    }
+
+    /// Of a partition that is looked at.
+    pub fn of_partition(p: &'a Partition) -> Self {
+        Self {
+            partition: p.number,
+            start: p.start,
+            bytes: p.bytes,
+            content: &p.content,
+            name: p.name.as_deref(),
+            partition_type: p.type_code.as_deref(),
         }
     }
 

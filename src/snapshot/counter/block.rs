@@ -31,12 +31,7 @@ pub struct BlockCount {
 impl BlockCount {
     /// `sysfs` is `/sys`. Fails where the kernel does not count.
     pub fn new(sysfs: &Path, dev: DevNo) -> Result<Self> {
-        let link = sysfs.join(format!("dev/block/{}:{}", dev.0, dev.1));
-        let dir = link
-            .canonicalize()
-            .map_err(|e| gone(&link.display().to_string(), e))?;
-        let name = dir.file_name().unwrap_or_default().to_string_lossy();
-        let name = name.into_owned();
+        let (dir, name) = folder(sysfs, dev)?;
         // A partition's switch is that of its disk.
         let switch = ["queue/iostats", "../queue/iostats"]
             .iter()
@@ -66,6 +61,17 @@ impl BlockCount {
         }
         numbers(&self.dir, &self.name)
     }
+}
+
+/// A device's folder in sysfs, and its short name.
+fn folder(sysfs: &Path, dev: DevNo) -> Result<(PathBuf, String)> {
+    let link = sysfs.join(format!("dev/block/{}:{}", dev.0, dev.1));
+    let dir = link
+        .canonicalize()
+        .map_err(|e| gone(&link.display().to_string(), e))?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.into_owned();
+    Ok((dir, name))
 }
 
 /// Of a partition that of its disk. Kernels before 5.15 have none.
@@ -133,13 +139,9 @@ pub struct DirectCount {
 impl DirectCount {
     /// Of the disk `dev`.
     pub fn new(sysfs: &Path, dev: DevNo) -> Result<Self> {
-        let link = sysfs.join(format!("dev/block/{}:{}", dev.0, dev.1));
-        let dir = link
-            .canonicalize()
-            .map_err(|e| gone(&link.display().to_string(), e))?;
-        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let (dir, name) = folder(sysfs, dev)?;
         let mut me = Self {
-            name: name.into_owned(),
+            name,
             partitions: Vec::new(),
             dir,
             last: (0, 0),
