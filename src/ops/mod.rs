@@ -8,6 +8,7 @@ pub mod engine;
 pub mod extract;
 pub mod files;
 pub mod image;
+pub mod left;
 pub mod ls;
 pub mod opened;
 pub mod pipeline;

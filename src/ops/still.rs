@@ -1,6 +1,7 @@
 //! Holding a source still before it is read: the quiet period, the snapshot, and what
 //! an earlier run left (`docs/snapshot.md`).
 
+use super::left::tell;
 use super::place::{Places, ReadPlace};
 use super::unit::is_unit;
 use crate::archive::{SnapshotInfo, Stillness};
@@ -14,7 +15,6 @@ use crate::snapshot::quiet::{Clock, Counter, Monotonic, POLL, Patience, Quiet, S
 use crate::snapshot::{
     Choice, Entry, Held, Made, Name, Provider, Record, Records, Subject, Watch, Wishes, provider,
 };
-use serde_json::Value;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -125,7 +125,7 @@ pub fn hold_still(
 ) -> Result<Still> {
     let mut nothing = Still::without(source);
     if let Some(records) = &options.records {
-        tell_stale(records, observer);
+        tell(records, observer);
     }
     let choice = match &options.choice {
         Some(c) => c.clone(),
@@ -536,110 +536,4 @@ impl Still {
     pub fn end(self, keep: bool) -> Result<()> {
         self.held.map_or(Ok(()), |h| h.end(keep))
     }
-}
-
-/// Names what earlier runs left.
-fn tell_stale(records: &Records, observer: &dyn Observer) {
-    let (all, bad) = match records.list() {
-        Ok(l) => l,
-        Err(e) => {
-            observer.warn(warning("snapshot-record", e.to_string()));
-            return;
-        }
-    };
-    for e in bad {
-        observer.warn(warning("snapshot-record", e.to_string()));
-    }
-    for (r, alive) in &all {
-        let what = words(r);
-        match (alive, r.kept) {
-            (true, _) => {}
-            (false, true) => observer.note(&format!("{what} was kept")),
-            (false, false) => {
-                let text = format!(
-                    "{what} is left of an earlier run; `{}` removes it",
-                    records.command(&r.name)
-                );
-                observer.warn(warning("stale-snapshot", text));
-            }
-        }
-    }
-}
-
-fn words(r: &Record) -> String {
-    match &r.made {
-        Some(m) => format!(
-            "The {} snapshot {} of {} ({})",
-            r.provider, m.label, r.source, r.created
-        ),
-        // The run ended while it waited, or while the snapshot was made.
-        None => format!(
-            "A {} snapshot of {}, if it was made ({}, {}),",
-            r.provider, r.source, r.name, r.created
-        ),
-    }
-}
-
-/// Deletes a recorded snapshot.
-pub fn delete(places: &mut Places, records: &Records, name: &Name) -> Result<Record> {
-    let (record, entry) = recorded(records, name)?;
-    let mut unit = |text: &str| places.unit(text).map(|o| o.unit);
-    let gone = |e: Error| {
-        let drop = format!(
-            "when there is no such snapshot any more, `{} --forget` drops its record",
-            records.command(name)
-        );
-        let advice = match e.advice() {
-            Some(own) => format!("{own}; {drop}"),
-            None => drop,
-        };
-        e.advise(advice)
-    };
-    let mut p = crate::snapshot::provider_again(&record, &mut unit).map_err(gone)?;
-    p.delete(&record.data).map_err(gone)?;
-    entry.remove()?;
-    Ok(record)
-}
-
-/// Drops a record, whatever became of its snapshot.
-pub fn forget_record(records: &Records, name: &Name) -> Result<Record> {
-    let (record, entry) = recorded(records, name)?;
-    entry.remove()?;
-    Ok(record)
-}
-
-/// A record that no run is at work with.
-fn recorded(records: &Records, name: &Name) -> Result<(Record, Entry)> {
-    let record = records.load(name)?.ok_or_else(|| {
-        Error::not_found("No snapshot of this name is recorded")
-            .of(name.to_string())
-            .hint("`ntbak snapshot list` names those that are")
-    })?;
-    let entry = records.lock(name)?.ok_or_else(|| {
-        Error::refused("The run that made this snapshot is still at work").of(name.to_string())
-    })?;
-    Ok((record, entry))
-}
-
-/// Deletes a snapshot of a target's disk that is not recorded here.
-pub fn delete_of_unit(places: &mut Places, unit: &str, name: &Name) -> Result<Record> {
-    let data: Value = crate::snapshot::target_data(unit, name)?;
-    let record = Record {
-        schema: 1,
-        name: name.clone(),
-        provider: "target".into(),
-        source: places.unit(unit)?.unit.name().to_string(),
-        created: String::new(),
-        kept: false,
-        made: None,
-        data,
-    };
-    let mut open = |text: &str| places.unit(text).map(|o| o.unit);
-    let mut p = crate::snapshot::provider_again(&record, &mut open)?;
-    if !p.strays()?.iter().any(|s| s.name == *name) {
-        return Err(Error::not_found("The unit has no snapshot of this name")
-            .of(format!("{name} of {}", record.source)));
-    }
-    p.delete(&record.data)?;
-    Ok(record)
 }
