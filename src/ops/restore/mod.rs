@@ -6,7 +6,7 @@
 //! | `job` | each record to its place |
 //! | `written` | reading back |
 //! | `journal`, `checkpoints` | going on after an interruption |
-//! | `wishes`, `replace`, `volumes` | the plan for a replacement disk |
+//! | `wishes`, `replace`, `single`, `volumes` | the plan for a replacement disk |
 //! | `views`, `kept` | the disk of an archive, and what stays of it outside of partitions |
 
 mod checkpoints;
@@ -15,6 +15,7 @@ mod journal;
 mod kept;
 mod plan;
 mod replace;
+mod single;
 mod views;
 mod volumes;
 mod wishes;
