@@ -10,4 +10,5 @@ mod kill;
 mod program;
 mod public;
 mod resume;
+mod tables;
 mod toy;

@@ -22,6 +22,7 @@ mod wishes;
 mod written;
 
 pub use journal::{Entry, Journal, Progress, Subject, TargetId};
+pub(super) use plan::in_order;
 pub use plan::{Landing, Patch, RestorePlan, chosen};
 pub use replace::replace;
 pub use volumes::VolumeRow;
@@ -267,6 +268,9 @@ pub(super) fn begin(
     if !progress.has_data() {
         for z in &plan.zeros {
             target.zero_at(z.start, z.len())?;
+        }
+        for c in plan.far_copy(target)? {
+            target.zero_at(c.start, c.len())?;
         }
     }
     target.sync()

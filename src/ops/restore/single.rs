@@ -5,7 +5,7 @@ use super::replace::{Planner, other_size};
 use super::wishes::{Frame, Size, Smallest};
 use crate::archive::Region;
 use crate::device::SharedSource;
-use crate::disk::replace::{self, NewPartition, Room};
+use crate::disk::replace::{self, NewPartition, Placed, Room};
 use crate::disk::{Partition, TableKind, open_layout};
 use crate::error::{Error, Result};
 use crate::units::human_bytes;
@@ -144,11 +144,22 @@ impl Planner<'_> {
         }
         let part = self.partition(r)?;
         let wish = self.table_wish();
-        let a = replace::into(onto.layout, onto.disk, number.into(), &part.as_new(), &wish)?;
+        let a = match self.before.and_then(|d| d.arrangement.clone()) {
+            // The type of the partition may be the new one already.
+            Some(a) => a,
+            None => replace::into(onto.layout, onto.disk, number.into(), &part.as_new(), &wish)?,
+        };
+        let slot = onto.layout.partition(number.into())?;
+        let same = |p: &Placed| p.number == slot.number && p.new.start == slot.start;
+        if a.new_length != onto.layout.length || !a.partitions.iter().all(same) {
+            return Err(other_size());
+        }
         let own = r.number;
         self.carry_out(&a, |_| Some(own))?;
+        self.out.decided.arrangement = Some(a);
         // Nothing of the rest of the disk is touched.
         let plan = &mut self.out.plan;
+        plan.whole = false;
         plan.regions.retain(|l| l.region.number == own);
         let ends = plan.regions.iter().map(|l| l.range().end);
         let patches = plan.patches.iter().map(|p| p.range().end);
