@@ -10,5 +10,6 @@ mod kill;
 mod program;
 mod public;
 mod resume;
+mod single;
 mod tables;
 mod toy;

@@ -20,6 +20,7 @@ pub use plan::{
     Arrangement, Dropped, Holds, Ids, NewId, Patch, Placed, Remark, Room, Smallest, TableWish,
     VolumePatch,
 };
+pub use volumes::{ToldStart, tell_start};
 
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,14 @@
 //! The plan for one volume: alone, with a new table around it, or in the place of
 //! another one.
 
+use super::plan::Patch;
 use super::replace::{Planner, other_size};
 use super::wishes::{Frame, Size, Smallest};
 use crate::archive::Region;
 use crate::device::SharedSource;
 use crate::disk::replace::{self, NewPartition, Placed, Room};
 use crate::disk::{Partition, TableKind, open_layout};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::units::human_bytes;
 use crate::volume::rework::Wish;
 
@@ -37,8 +38,13 @@ impl Planner<'_> {
             (None, Some(n)) if grow || n < r.bytes => n,
             (None, Some(_)) => r.bytes,
         };
+        let mut patches = Vec::new();
         let hidden = match w.frame {
             Frame::Partition { start, .. } if is_ntfs => self.hidden(r, start / sector)?,
+            Frame::Partition { start, .. } => {
+                patches = self.tell_start(r, start)?;
+                None
+            }
             _ => None,
         };
         let wish = Wish {
@@ -57,13 +63,44 @@ impl Planner<'_> {
             self.differ(Some(r.number), "partition-resized", message);
         }
         if let Some(n) = hidden {
-            let message = format!("Its boot sector says that {n} sectors stand before it");
-            self.differ(Some(r.number), "hidden-sectors", message);
+            self.tell_hidden(r, n);
         }
         let landing = self.land(r, 0, len, wish)?;
         self.out.plan.bytes = landing.bytes;
         self.out.plan.regions = vec![landing];
+        self.out.plan.patches = patches;
         Ok(())
+    }
+
+    fn tell_hidden(&mut self, r: &Region, sectors: u32) {
+        let message = format!("Its boot sector says that {sectors} sectors stand before it");
+        self.differ(Some(r.number), "hidden-sectors", message);
+    }
+
+    /// What tells a volume other than NTFS that it begins at this byte of a disk.
+    fn tell_start(&mut self, r: &Region, start: u64) -> Result<Vec<Patch>> {
+        let part = match self.partition(r) {
+            // Nothing tells what it holds.
+            Err(e) if e.kind() == ErrorKind::Unsupported => return Ok(Vec::new()),
+            part => part?,
+        };
+        let told = replace::tell_start(&*part.source, &part.partition, start)?;
+        if let Some(n) = told.hidden_sectors {
+            self.tell_hidden(r, n);
+        } else if !told.patches.is_empty() {
+            let message = format!("Its boot regions say that it begins at byte {start:#x}");
+            self.differ(Some(r.number), "hidden-sectors", message);
+        }
+        if let Some(problem) = told.problem {
+            self.differ(Some(r.number), "place-not-told", problem);
+        }
+        let patches = told.patches.into_iter();
+        Ok(patches
+            .map(|p| Patch {
+                at: p.offset,
+                bytes: p.bytes,
+            })
+            .collect())
     }
 
     /// Sectors before the partition, where the boot sector tells another number.
