@@ -1,12 +1,15 @@
 //! One volume on another disk: what its boot sectors say, and when it is refused.
 
 use crate::common;
+use crate::program::{Dir, expect, ntbak, text};
 use crate::tables::{opened, wishes};
 use crate::toy;
 use ntbak::archive::{Archive, Forward};
 use ntbak::device::{FileSource, MemorySink, SharedSource};
 use ntbak::observe::Silent;
-use ntbak::ops::restore::{Frame, Replacement, Wishes, replace, restore};
+use ntbak::ops::restore::{
+    Frame, Journal, Replacement, Size, Subject, TargetId, Wishes, replace, restore,
+};
 use ntbak::ops::stream::StreamReader;
 use std::fs;
 use std::path::Path;
@@ -94,4 +97,46 @@ fn fat_and_exfat_are_told_where_the_partition_begins() {
         let new = plan(&opened(&path), &wishes(frame));
         assert!(new.plan.patches.is_empty() && codes(&new).is_empty());
     }
+}
+
+/// What was decided for one archive is not taken for another.
+#[test]
+fn another_archive_does_not_go_on_with_a_journal() {
+    let dir = Dir::with("disk-gpt");
+    dir.volume("disk-mbr");
+    for name in ["disk-gpt", "disk-mbr"] {
+        let image = format!("{name}.img");
+        expect(&dir, 0, &["image", &image, &format!("{name}.ntbak"), "-q"]);
+    }
+    let archive = opened(&dir.join("disk-gpt.ntbak"));
+    let how = Wishes {
+        size: Some(Size::Min),
+        ..wishes(Frame::File)
+    };
+    let new = plan(&archive, &how);
+    let subject = Subject {
+        archive: archive.head().id.clone(),
+        plan: new.plan.digest(false, &how).unwrap(),
+        target: TargetId {
+            name: "r.img".into(),
+            bytes: new.plan.bytes,
+            sector_bytes: 512,
+            serial: None,
+            inode: None,
+        },
+        decided: new.decided.clone(),
+    };
+    drop(Journal::create(&dir.join("j"), &subject).unwrap());
+    let args = ["r.img", "--size", "min", "--resume", "--journal", "j"];
+    let out = expect(
+        &dir,
+        5,
+        &[&["restore", "disk-mbr.ntbak"], &args[..]].concat(),
+    );
+    let said = text(&out.stderr);
+    let want = format!(
+        "The interrupted restore was of something else: its archive is {}",
+        archive.head().id
+    );
+    assert!(said.contains(&want), "{said}");
 }

@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ops::damage::name_files;
 use crate::ops::pipeline::default_threads;
 use crate::ops::restore::{
-    Frame, Journal, Onto, Replacement, RestoreOptions, RestorePlan, Size, Subject, Wishes,
+    Frame, Onto, Replacement, RestoreOptions, RestorePlan, Size, Subject, Wishes,
     refuse_incomplete, replace, restore_with,
 };
 use crate::ops::stream::StreamReader;
@@ -35,7 +35,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use target::{Target, There, fits_file, is_device, journal, journal_path, made_as};
+use target::{Target, There, before, fits_file, is_device, journal, journal_path, made_as};
 use tell::tell_summary;
 
 /// Write an archive back to a device or an image file
@@ -314,10 +314,7 @@ fn go<R: Input + Send>(
     };
     let journal_at = journal_path(args, there.as_ref());
     let wishes = wishes(args, frame, archive.is_some());
-    let before = match args.resume {
-        true => Some(Journal::subject(journal_at.as_ref().map_err(again)?)?),
-        false => None,
-    };
+    let before = before(args, &journal_at, &head.id)?;
     let reading = there.as_ref().map(There::reading);
     let onto = match (&layout, &reading) {
         (Some(layout), Some(disk)) => Some(Onto { layout, disk }),
