@@ -1,11 +1,13 @@
 //! One volume on another disk: what its boot sectors say, and when it is refused.
 
 use crate::common;
+use crate::disks::sound;
 use crate::program::{Dir, expect, ntbak, text};
-use crate::tables::{opened, wishes};
+use crate::tables::{archived, opened, wishes};
 use crate::toy;
 use ntbak::archive::{Archive, Forward};
 use ntbak::device::{FileSource, MemorySink, SharedSource};
+use ntbak::disk::{TableKind, open_layout};
 use ntbak::observe::Silent;
 use ntbak::ops::restore::{
     Frame, Journal, Replacement, Size, Subject, TargetId, Wishes, replace, restore,
@@ -32,6 +34,80 @@ fn made(path: &Path, new: &Replacement, len: usize) -> Vec<u8> {
 
 fn plan(archive: &Arc<Archive>, wishes: &Wishes) -> Replacement {
     replace(archive, wishes, None, None, &Silent).unwrap()
+}
+
+/// An image that ends before the backup boot sector, as a volume alone often is.
+fn cut(dir: &Path) -> (std::path::PathBuf, Vec<u8>) {
+    let mut bytes = common::testdata("links");
+    let sectors = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap());
+    bytes.truncate(sectors as usize * 512);
+    (archived(dir, "cut", &bytes), bytes)
+}
+
+#[test]
+fn a_new_partition_has_room_for_the_backup_boot_sector() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, bytes) = cut(dir.path());
+    let archive = opened(&path);
+    for table in [TableKind::Gpt, TableKind::Mbr] {
+        for (frame, size) in [
+            (Frame::Device(64 << 20), None),
+            (Frame::File, None),
+            (Frame::File, Some(Size::Bytes(64 << 20))),
+        ] {
+            let new = plan(
+                &archive,
+                &Wishes {
+                    table: Some(table),
+                    size,
+                    ..wishes(frame)
+                },
+            );
+            let found = codes(&new);
+            assert!(found.contains(&"backup-boot-sector"), "{found:?}");
+            assert!(!found.contains(&"no-backup-boot-sector"), "{found:?}");
+            let disk = made(&path, &new, new.plan.bytes as usize);
+            let layout = open_layout(&*common::Memory::shared(disk.clone())).unwrap();
+            let p = &layout.partitions[0];
+            assert_eq!(p.length, bytes.len() as u64 + 512);
+            let end = (p.start + p.length) as usize;
+            assert!(disk[end - 512..end] == disk[1 << 20..][..512]);
+            let image = dir.path().join("r.img");
+            fs::write(&image, &disk).unwrap();
+            sound(&image, 512);
+        }
+    }
+}
+
+#[test]
+fn a_larger_device_gets_the_backup_boot_sector_behind_the_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, bytes) = cut(dir.path());
+    let archive = opened(&path);
+    let n = bytes.len();
+    for room in [n + 512, n + (1 << 20)] {
+        let new = plan(&archive, &wishes(Frame::Device(room as u64)));
+        assert_eq!(codes(&new), ["backup-boot-sector"]);
+        let disk = made(&path, &new, room);
+        assert!(disk[n..n + 512] == disk[..512] && disk[..512] == bytes[..512]);
+        assert!(disk[n + 512..].iter().all(|&b| b == 0x5a));
+        let image = dir.path().join("r.img");
+        fs::write(&image, &disk).unwrap();
+        let c = expect(dir.path(), 0, &["verify", "--volume", "r.img"]);
+        assert!(!text(&c.stdout).contains("Inconsistent"));
+    }
+    // Without room, and where it shall be as it was, no byte is another.
+    for (room, size) in [(n, None), (n + 512, Some(Size::Same))] {
+        let new = plan(
+            &archive,
+            &Wishes {
+                size,
+                ..wishes(Frame::Device(room as u64))
+            },
+        );
+        assert_eq!(codes(&new), [""; 0]);
+        assert_eq!(new.plan.bytes, n as u64);
+    }
 }
 
 /// Where it begins, in both boot regions.

@@ -270,17 +270,7 @@ impl Planner<'_> {
                     ),
                 );
             }
-            if p.new.len() != r.bytes {
-                self.differ(
-                    Some(r.number),
-                    "partition-resized",
-                    format!(
-                        "It has {}, it had {}",
-                        human_bytes(p.new.len()),
-                        human_bytes(r.bytes)
-                    ),
-                );
-            }
+            self.tell_size(r, p.new.len())?;
             let landing = self.land(r, p.new.start, p.new.len(), wish)?;
             landings.push(landing);
         }
@@ -312,6 +302,29 @@ impl Planner<'_> {
         self.out.plan.patches = patches;
         self.out.plan.zeros.clone_from(&a.zeroed);
         self.out.plan.bytes = a.new_length;
+        Ok(())
+    }
+
+    /// Says that a partition has another size.
+    pub(super) fn tell_size(&mut self, r: &Region, len: u64) -> Result<()> {
+        if len == r.bytes {
+            return Ok(());
+        }
+        let longer = r.bytes.checked_add(self.sector()) == Some(len);
+        if longer && self.volumes.with_backup(r.number)? == Some(len) {
+            self.differ(
+                Some(r.number),
+                "backup-boot-sector",
+                "It gets the backup boot sector that the source does not have, and is one sector longer",
+            );
+            return Ok(());
+        }
+        let message = format!(
+            "It has {}, it had {}",
+            human_bytes(len),
+            human_bytes(r.bytes)
+        );
+        self.differ(Some(r.number), "partition-resized", message);
         Ok(())
     }
 

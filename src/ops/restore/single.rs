@@ -9,7 +9,6 @@ use crate::device::SharedSource;
 use crate::disk::replace::{self, NewPartition, Placed, Room};
 use crate::disk::{Partition, TableKind, open_layout};
 use crate::error::{Error, ErrorKind, Result};
-use crate::units::human_bytes;
 use crate::volume::rework::Wish;
 
 impl Planner<'_> {
@@ -36,7 +35,7 @@ impl Planner<'_> {
             (Some(Size::Bytes(n)), _) => n / sector * sector,
             (Some(Size::Min), _) => self.out.smallest.map_or(r.bytes, |s| s.relocated),
             (None, Some(n)) if grow || n < r.bytes => n,
-            (None, Some(_)) => r.bytes,
+            (None, Some(n)) => self.with_backup(r, n)?,
         };
         let mut patches = Vec::new();
         let hidden = match w.frame {
@@ -54,14 +53,7 @@ impl Planner<'_> {
             hidden_sectors: hidden,
             ..Wish::default()
         };
-        if len != r.bytes {
-            let message = format!(
-                "It has {}, it had {}",
-                human_bytes(len),
-                human_bytes(r.bytes)
-            );
-            self.differ(Some(r.number), "partition-resized", message);
-        }
+        self.tell_size(r, len)?;
         if let Some(n) = hidden {
             self.tell_hidden(r, n);
         }
@@ -70,6 +62,23 @@ impl Planner<'_> {
         self.out.plan.regions = vec![landing];
         self.out.plan.patches = patches;
         Ok(())
+    }
+
+    /// Length of a volume that keeps its size on a device with so much room: its
+    /// backup boot sector, if the source ends before it, is written there.
+    fn with_backup(&mut self, r: &Region, room: u64) -> Result<u64> {
+        if room == r.bytes || self.volumes.lacks_backup(r.number)?.is_none() {
+            return Ok(r.bytes);
+        }
+        let len = self.volumes.with_backup(r.number)?.filter(|&l| l <= room);
+        if len.is_none() {
+            self.differ(
+                Some(r.number),
+                "no-backup-boot-sector",
+                "It has no backup boot sector, as on the source, and none can be written behind it",
+            );
+        }
+        Ok(len.unwrap_or(r.bytes))
     }
 
     fn tell_hidden(&mut self, r: &Region, sectors: u32) {
@@ -130,7 +139,7 @@ impl Planner<'_> {
             .and_then(|l| l.partition(r.number.into()).ok())
             .filter(|p| (p.start, p.length) == (r.start, r.bytes))
             .cloned();
-        let partition = match listed {
+        let mut partition = match listed {
             Some(p) => p,
             // All that is known is what it holds.
             None => {
@@ -153,6 +162,10 @@ impl Planner<'_> {
             true => self.volumes.smallest(r.number)?.relocated.min(r.bytes),
             false => r.bytes,
         };
+        if let Some(len) = self.volumes.with_backup(r.number)? {
+            // Where there is room for it.
+            partition.length = partition.length.max(len);
+        }
         let disk_id = layout.and_then(|l| l.disk_id);
         let grow = self.wishes.grow.contains(&r.number);
         Ok(Part {
