@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod boots;
 mod disks;
 mod executor;
 mod kill;

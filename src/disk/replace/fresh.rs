@@ -184,7 +184,52 @@ pub fn fresh(
     if let Some(problem) = told.problem {
         out.note("place-not-told", problem);
     }
+    other_table(p, table, &mut out);
     Ok(out)
+}
+
+/// What a table of the other kind does not say as the old one did.
+fn other_table(p: &Partition, table: TableKind, out: &mut Arrangement) {
+    let kind = match (table, p.kind) {
+        (TableKind::Gpt, PartitionType::Mbr(_)) => PartitionType::Gpt(gpt_type(p)),
+        (TableKind::Mbr, PartitionType::Gpt(_)) => PartitionType::Mbr(mbr_type(p)),
+        _ => return,
+    };
+    out.note(
+        "type-changes",
+        format!(
+            "The type of the partition becomes {}, it was {}",
+            kind.id().unwrap_or_default(),
+            p.kind.id().unwrap_or_default()
+        ),
+    );
+    if table == TableKind::Gpt && p.bootable {
+        out.note(
+            "active-lost",
+            "The partition was the active one; a GPT has no such mark and the new disk no boot code, so a BIOS cannot start from it",
+        );
+    }
+    if table == TableKind::Mbr && p.attributes != 0 {
+        out.note(
+            "attributes-lost",
+            format!(
+                "The attributes of the partition ({:#018x}) are not kept: a master boot record has no place for them",
+                p.attributes
+            ),
+        );
+    }
+    if let Some(name) = p
+        .name
+        .as_deref()
+        .filter(|n| table == TableKind::Mbr && !n.is_empty())
+    {
+        out.note(
+            "name-lost",
+            format!(
+                "The name of the partition ({name}) is not kept: a master boot record has no place for it"
+            ),
+        );
+    }
 }
 
 enum Maker {

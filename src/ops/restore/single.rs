@@ -6,9 +6,10 @@ use super::replace::{Planner, other_size};
 use super::wishes::{Frame, Size, Smallest};
 use crate::archive::Region;
 use crate::device::SharedSource;
-use crate::disk::replace::{self, NewPartition, Placed, Room};
-use crate::disk::{Partition, TableKind, open_layout};
+use crate::disk::replace::{self, Arrangement, NewId, NewPartition, Placed, Room};
+use crate::disk::{Layout, Partition, TableKind, open_layout};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::boot;
 use crate::volume::rework::Wish;
 
 impl Planner<'_> {
@@ -139,6 +140,7 @@ impl Planner<'_> {
             .and_then(|l| l.partition(r.number.into()).ok())
             .filter(|p| (p.start, p.length) == (r.start, r.bytes))
             .cloned();
+        let is_listed = listed.is_some();
         let mut partition = match listed {
             Some(p) => p,
             // All that is known is what it holds.
@@ -166,12 +168,12 @@ impl Planner<'_> {
             // Where there is room for it.
             partition.length = partition.length.max(len);
         }
-        let disk_id = layout.and_then(|l| l.disk_id);
+        let layout = layout.filter(|_| is_listed);
         let grow = self.wishes.grow.contains(&r.number);
         Ok(Part {
             partition,
             source,
-            disk_id,
+            layout,
             room: Room {
                 number: 1,
                 smallest,
@@ -206,6 +208,24 @@ impl Planner<'_> {
         }
         let own = r.number;
         self.carry_out(&a, |_| Some(own))?;
+        let mut seen = a.clone();
+        if part.disk_id() != onto.layout.disk_id.as_deref() {
+            let new = onto.layout.disk_id.clone().unwrap_or("another".into());
+            seen.new_ids.push(NewId {
+                partition: None,
+                old: None,
+                new,
+            });
+        }
+        if part.partition.id != slot.id {
+            let new = slot.id.map_or("another".into(), |i| i.to_string());
+            seen.new_ids.push(NewId {
+                partition: Some(number.into()),
+                old: None,
+                new,
+            });
+        }
+        self.warn(&part, &seen)?;
         self.out.decided.arrangement = Some(a);
         // Nothing of the rest of the disk is touched.
         let plan = &mut self.out.plan;
@@ -256,7 +276,27 @@ impl Planner<'_> {
         self.carry_out(&a, |_| Some(number))?;
         // What lies outside is the new disk's own.
         self.out.plan.regions.retain(|l| l.region.number == number);
+        self.warn(&known, &a)?;
         self.out.decided.arrangement = Some(a);
+        Ok(())
+    }
+
+    /// Says what of a partition that goes to another disk will not boot there.
+    fn warn(&mut self, part: &Part, a: &Arrangement) -> Result<()> {
+        let warnings = match (&part.layout, &self.view.disk) {
+            (Some(layout), Some(disk)) if layout.table != TableKind::None => {
+                let number = part.partition.number;
+                boot::look_at(layout, disk, Some(number))?.warnings(layout, a)
+            }
+            // The archive does not hold the disk that it was on.
+            _ => {
+                let layout = open_layout(&*part.source)?;
+                boot::look(&layout, &part.source)?.unknown()
+            }
+        };
+        for w in warnings {
+            self.differ(None, "boot", w);
+        }
         Ok(())
     }
 }
@@ -265,7 +305,8 @@ impl Planner<'_> {
 struct Part {
     partition: Partition,
     source: SharedSource,
-    disk_id: Option<String>,
+    /// The disk that it was on, where the archive has that.
+    layout: Option<Layout>,
     room: Room,
 }
 
@@ -274,8 +315,12 @@ impl Part {
         NewPartition {
             partition: &self.partition,
             volume: &*self.source,
-            disk_id: self.disk_id.as_deref(),
+            disk_id: self.disk_id(),
             room: self.room,
         }
+    }
+
+    fn disk_id(&self) -> Option<&str> {
+        self.layout.as_ref()?.disk_id.as_deref()
     }
 }
