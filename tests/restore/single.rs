@@ -8,6 +8,7 @@ use crate::toy;
 use ntbak::archive::{Archive, Forward};
 use ntbak::device::{FileSource, MemorySink, SharedSource};
 use ntbak::disk::{TableKind, open_layout};
+use ntbak::error::ErrorKind;
 use ntbak::observe::Silent;
 use ntbak::ops::restore::{
     Frame, Journal, Replacement, Size, Subject, TargetId, Wishes, replace, restore,
@@ -173,6 +174,34 @@ fn fat_and_exfat_are_told_where_the_partition_begins() {
         let new = plan(&opened(&path), &wishes(frame));
         assert!(new.plan.patches.is_empty() && codes(&new).is_empty());
     }
+}
+
+#[test]
+fn a_partition_device_that_is_too_small_is_refused_as_any_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = common::testdata("links");
+    let path = archived(dir.path(), "links", &bytes);
+    let archive = opened(&path);
+    let measured = plan(
+        &archive,
+        &Wishes {
+            measure: true,
+            ..wishes(Frame::File)
+        },
+    );
+    let least = measured.smallest.unwrap().relocated;
+    let frame = |bytes| Frame::Partition {
+        bytes,
+        start: 1 << 20,
+    };
+    let e = replace(&archive, &wishes(frame(least - 512)), None, None, &Silent)
+        .err()
+        .unwrap();
+    assert_eq!(e.kind(), ErrorKind::Refused);
+    let said = format!("The target is too small: it has {} bytes", least - 512);
+    assert!(e.message().starts_with(&said), "{e}");
+    assert!(e.message().contains(&format!("{least} bytes")), "{e}");
+    plan(&archive, &wishes(frame(least)));
 }
 
 /// What was decided for one archive is not taken for another.

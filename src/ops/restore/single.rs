@@ -2,7 +2,7 @@
 //! another one.
 
 use super::plan::Patch;
-use super::replace::{Planner, other_size};
+use super::replace::{Planner, other_size, too_small};
 use super::wishes::{Frame, Size, Smallest};
 use crate::archive::Region;
 use crate::device::SharedSource;
@@ -38,6 +38,16 @@ impl Planner<'_> {
             (None, Some(n)) if grow || n < r.bytes => n,
             (None, Some(n)) => self.with_backup(r, n)?,
         };
+        if is_ntfs && len < r.bytes && !self.volumes.is_rigid(r.number)? {
+            let needed = self.volumes.smallest(r.number)?.relocated;
+            if len < needed {
+                return Err(too_small(
+                    len,
+                    needed,
+                    "that is what the data of the volume needs after everything that can move has moved",
+                ));
+            }
+        }
         let mut patches = Vec::new();
         let hidden = match w.frame {
             Frame::Partition { start, .. } if is_ntfs => self.hidden(r, start / sector)?,

@@ -120,6 +120,11 @@ impl<'a> Volumes<'a> {
         }
     }
 
+    /// True for a volume that stays as it is, whatever is wished.
+    pub fn is_rigid(&mut self, number: u16) -> Result<bool> {
+        Ok(self.survey(number)?.is_err())
+    }
+
     /// What has to be done for a wish.
     pub fn plan(&mut self, number: u16, wish: &Wish) -> Result<Arc<Rework>> {
         let observer = self.observer;
