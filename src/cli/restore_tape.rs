@@ -113,7 +113,8 @@ pub fn run(
         s.freeze();
     }
     let plan = &new.plan;
-    tell_plan(args, &new, archive.head(), true, console);
+    let sectors = Some(there.sink.sector_size());
+    tell_plan(args, &new, archive.head(), sectors, console);
     plan.fits(&*there.sink)?;
     if args.dry_run {
         console.end_of_dry_run();

@@ -2,7 +2,8 @@
 
 use crate::common;
 use crate::disks::sound;
-use crate::program::{Dir, expect, ntbak, text};
+use crate::kill::Loop;
+use crate::program::{Dir, expect, ntbak, rows, text};
 use crate::tables::{archived, opened, wishes};
 use crate::toy;
 use ntbak::archive::{Archive, Forward};
@@ -244,4 +245,26 @@ fn another_archive_does_not_go_on_with_a_journal() {
         archive.head().id
     );
     assert!(said.contains(&want), "{said}");
+}
+
+#[test]
+fn the_plan_names_the_sectors_of_the_target() {
+    let dir = Dir::with("disk-gpt");
+    expect(&dir, 0, &["image", "disk-gpt.img", "a.ntbak", "-q"]);
+    let file = dir.join("t");
+    fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
+    let Some(device) = Loop::with(&file, &["--sector-size", "4096"]) else {
+        return;
+    };
+    let dry = ["restore", "a.ntbak", &device.0, "--dry-run"];
+    let out = expect(&dir, 5, &dry);
+    assert!(
+        text(&out.stdout).contains("sectors of 4096"),
+        "{}",
+        text(&out.stdout)
+    );
+    let out = expect(&dir, 5, &[&dry[..], &["--json"]].concat());
+    let all = rows(&out.stdout);
+    let plan = all.iter().find(|r| r["type"] == "plan").unwrap();
+    assert_eq!(plan["sector_bytes"], 4096);
 }

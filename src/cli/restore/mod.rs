@@ -332,7 +332,8 @@ fn go<R: Input + Send>(
         spill.freeze();
     }
     let plan = &new.plan;
-    tell_plan(args, &new, head, there.is_some(), console);
+    let sectors = there.as_ref().map(|t| t.sink.sector_size());
+    tell_plan(args, &new, head, sectors, console);
     if args.dry_run {
         match &there {
             Some(t) => plan.fits(&*t.sink)?,
