@@ -7,7 +7,7 @@ use crate::program::{Dir, expect, ntbak, rows, text};
 use crate::tables::{archived, opened, wishes};
 use crate::toy;
 use ntbak::archive::{Archive, Forward};
-use ntbak::device::{FileSource, MemorySink, SharedSource};
+use ntbak::device::{FileSource, MemorySink, SharedSource, Sink};
 use ntbak::disk::{TableKind, open_layout};
 use ntbak::error::ErrorKind;
 use ntbak::observe::Silent;
@@ -267,4 +267,48 @@ fn the_plan_names_the_sectors_of_the_target() {
     let all = rows(&out.stdout);
     let plan = all.iter().find(|r| r["type"] == "plan").unwrap();
     assert_eq!(plan["sector_bytes"], 4096);
+}
+
+/// A target whose medium fails is not the source of a backup.
+#[test]
+fn a_target_that_cannot_be_read() {
+    struct Bad(MemorySink);
+    impl Sink for Bad {
+        fn len(&self) -> u64 {
+            self.0.len()
+        }
+        fn sector_size(&self) -> u32 {
+            512
+        }
+        fn write_at(&self, offset: u64, data: &[u8]) -> ntbak::error::Result<()> {
+            self.0.write_at(offset, data)
+        }
+        fn zero_at(&self, offset: u64, len: u64) -> ntbak::error::Result<()> {
+            self.0.zero_at(offset, len)
+        }
+        fn read_at(&self, offset: u64, _: &mut [u8]) -> ntbak::error::Result<()> {
+            let e = ntbak::error::Error::new(ErrorKind::Unreadable, "Cannot read").at(offset);
+            Err(e.hint("a backup goes on without these bytes"))
+        }
+        fn sync(&self) -> ntbak::error::Result<()> {
+            Ok(())
+        }
+        fn name(&self) -> &str {
+            "bad"
+        }
+        fn is_fresh(&self) -> bool {
+            false
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = common::testdata("links");
+    let path = archived(dir.path(), "links", &bytes);
+    let how = wishes(Frame::Device(bytes.len() as u64));
+    let new = plan(&opened(&path), &how);
+    let sink = Bad(MemorySink::used(vec![0; bytes.len()], 512));
+    let e = crate::tables::run(&path, &new, &how, &sink, &dir.path().join("j")).unwrap_err();
+    assert!(
+        e.advice().unwrap().contains("restore to another disk"),
+        "{e}"
+    );
 }
