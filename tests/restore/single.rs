@@ -17,6 +17,7 @@ use ntbak::ops::restore::{
 use ntbak::ops::stream::StreamReader;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 
 fn codes(new: &Replacement) -> Vec<&str> {
@@ -267,6 +268,42 @@ fn the_plan_names_the_sectors_of_the_target() {
     let all = rows(&out.stdout);
     let plan = all.iter().find(|r| r["type"] == "plan").unwrap();
     assert_eq!(plan["sector_bytes"], 4096);
+}
+
+/// From a pipe nothing is laid out anew: what that means is said.
+#[test]
+fn a_pipe_onto_another_device() {
+    let dir = Dir::with("disk-gpt");
+    expect(&dir, 0, &["image", "disk-gpt.img", "a.ntbak", "-q"]);
+    let len = fs::metadata(dir.join("disk-gpt.img")).unwrap().len();
+    let run = |room: u64, args: &[&str]| {
+        let file = dir.join("t");
+        fs::File::create(&file).unwrap().set_len(room).unwrap();
+        let device = Loop::over(&file)?;
+        let out = ntbak()
+            .current_dir(&*dir)
+            .args(["restore", "-", &device.0, "--dry-run"])
+            .args(args)
+            .stdin(Stdio::from(fs::File::open(dir.join("a.ntbak")).unwrap()))
+            .output()
+            .unwrap();
+        Some((out.status.code(), text(&out.stdout) + &text(&out.stderr)))
+    };
+    let Some((code, said)) = run(len - (1 << 20), &[]) else {
+        return;
+    };
+    assert_eq!(code, Some(5), "{said}");
+    assert!(
+        said.contains("too small for an archive from a pipe"),
+        "{said}"
+    );
+    let moved = "the copy of its GPT stays where the old disk ended";
+    let (code, said) = run(len + (1 << 20), &[]).unwrap();
+    assert!(code == Some(0) && said.contains(moved), "{said}");
+    for (room, args) in [(len, &[][..]), (len + (1 << 20), &["--size", "same"])] {
+        let (code, said) = run(room, args).unwrap();
+        assert!(code == Some(0) && !said.contains(moved), "{said}");
+    }
 }
 
 /// A target whose medium fails is not the source of a backup.

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `target` | what is written to, and the journal |
 //! | `tell` | plan and summary |
+//! | `pipe` | the plan for an archive that is read only once |
 
+mod pipe;
 pub(super) mod target;
 mod tell;
 
@@ -24,11 +26,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ops::damage::name_files;
 use crate::ops::pipeline::default_threads;
 use crate::ops::restore::{
-    Frame, Onto, Replacement, RestoreOptions, RestorePlan, Size, Subject, Wishes,
-    refuse_incomplete, replace, restore_with,
+    Frame, Onto, RestoreOptions, Size, Subject, Wishes, refuse_incomplete, replace, restore_with,
 };
 use crate::ops::stream::StreamReader;
 use clap::Args;
+use pipe::as_it_was;
 use std::fs::File;
 use std::io::{BufReader, IsTerminal};
 use std::os::fd::AsFd;
@@ -152,17 +154,6 @@ pub(super) fn wishes(args: &RestoreArgs, frame: Frame, random: bool) -> Wishes {
         new_ids: args.new_ids,
         measure: args.dry_run && random,
     }
-}
-
-/// The plan where the archive can be read only once, from front to back.
-fn in_place(disk: &DiskInfo, wishes: &Wishes) -> Result<Replacement> {
-    if !wishes.is_plain() || matches!(wishes.frame, Frame::Into { .. }) {
-        return Err(Error::unsupported(
-            "An archive from a pipe can only be restored as it was: anything else needs to read it by position",
-        )
-        .hint("save the archive to a file first"));
-    }
-    RestorePlan::new(disk, wishes.partition).map(Replacement::plain)
 }
 
 pub(super) fn not_without_yes(args: &RestoreArgs) -> Error {
@@ -325,7 +316,7 @@ fn go<R: Input + Send>(
             let before = before.as_ref().map(|b| &b.decided);
             replace(a, &wishes, onto, before, console)
         }
-        None => in_place(disk, &wishes),
+        None => as_it_was(disk, &wishes),
     }
     .map_err(|e| e.of(args.archive.display().to_string()))?;
     if let Some((_, Some(spill))) = archive {
