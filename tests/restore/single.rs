@@ -349,3 +349,18 @@ fn a_target_that_cannot_be_read() {
         "{e}"
     );
 }
+
+#[test]
+fn a_boot_record_on_a_disk_beyond_its_reach_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = archived(dir.path(), "links", &common::testdata("links"));
+    let archive = opened(&path);
+    for (len, told) in [(3 << 40, true), (1 << 40, false)] {
+        let how = Wishes {
+            table: Some(TableKind::Mbr),
+            ..wishes(Frame::Device(len))
+        };
+        let new = plan(&archive, &how);
+        assert_eq!(codes(&new).contains(&"mbr-limit"), told);
+    }
+}

@@ -5,7 +5,7 @@ use super::mbr::{SIGNATURE, put};
 use super::place::{ALIGN, Frame, Unit, place};
 use super::plan::{Arrangement, Ids, NewId, Patch, Room, Smallest, TableWish};
 use super::volumes::{Moved, tell};
-use super::{check_sectors, random_guid, random_signature, text, too_small};
+use super::{check_sectors, mbr_limit, random_guid, random_signature, text, too_small};
 use crate::device::Source;
 use crate::disk::{Content, Guid, Partition, PartitionType, TableKind, guid};
 use crate::error::{Error, Result};
@@ -180,6 +180,9 @@ pub fn fresh(
             "no-boot-code",
             "The new boot record has no boot code: a BIOS cannot start from this disk",
         );
+        if high < end {
+            out.note("mbr-limit", mbr_limit(new_len - high));
+        }
     }
     if let Some(problem) = told.problem {
         out.note("place-not-told", problem);
