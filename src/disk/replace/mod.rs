@@ -62,7 +62,7 @@ fn read_sector(disk: &dyn Source, at: u64, size: u32) -> Result<Vec<u8>> {
 fn obstacle(layout: &Layout) -> Option<Error> {
     let note = (layout.notes.iter()).find(|n| OBSTACLES.contains(&n.code))?;
     Some(Error::unsupported(format!(
-        "{}; such a disk is restored to one of the same length only",
+        "{}; such a disk is restored as it was only, to one of the same length",
         note.message
     )))
 }
