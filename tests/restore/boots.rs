@@ -97,6 +97,11 @@ fn what_will_not_boot_from_a_partition_elsewhere_is_said() {
     }
     let said = told(&path, TableKind::Mbr, true);
     assert!(said.contains(loader) && !said.contains("-lost"), "{said}");
+    // FAT has an identity that is not given anew.
+    assert!(
+        said.contains("id-stays: ") && said.contains("(FAT16)"),
+        "{said}"
+    );
     let said = told(&path, TableKind::Mbr, false);
     assert!(!said.contains("boot: Windows"), "{said}");
 

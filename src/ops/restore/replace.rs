@@ -341,6 +341,17 @@ impl Planner<'_> {
             ..Landing::plain(r, base)
         };
         if !self.volumes.is_ntfs(r.number) {
+            let known = !matches!(r.content.as_str(), "empty" | "unknown" | "unreadable");
+            if self.wishes.new_ids && known {
+                self.differ(
+                    Some(r.number),
+                    "id-stays",
+                    format!(
+                        "What identifies the volume in it ({}) stays as it was: only NTFS gets a new serial number",
+                        r.content
+                    ),
+                );
+            }
             return match len < r.bytes {
                 true => Err(too_small(
                     len,
