@@ -364,3 +364,40 @@ fn a_boot_record_on_a_disk_beyond_its_reach_says_so() {
         assert_eq!(codes(&new).contains(&"mbr-limit"), told);
     }
 }
+
+/// The plan of a dry run shows no identity that the disk will not get.
+#[test]
+fn new_identities_are_told_as_they_will_be() {
+    let dir = Dir::with("disk-gpt");
+    expect(&dir, 0, &["image", "disk-gpt.img", "a.ntbak", "-q"]);
+    let told = |args: &[&str]| {
+        let all = ["restore", "a.ntbak", "r.img", "--new-ids", "--json"];
+        let out = expect(&dir, 0, &[&all[..], args].concat());
+        let all = rows(&out.stdout);
+        let plan = all.iter().find(|r| r["type"] == "plan").unwrap();
+        let told = plan["differences"].as_array().unwrap().clone();
+        move |code: &str| -> Vec<String> {
+            let some = told.iter().filter(|d| d["code"] == code);
+            some.map(|d| d["message"].as_str().unwrap().to_owned())
+                .collect()
+        }
+    };
+    let dry = told(&["--dry-run"]);
+    for (code, start) in [
+        ("new-id", "Its identity is a new one, it was "),
+        (
+            "new-serial",
+            "The volume's serial number is a new one, it was ",
+        ),
+    ] {
+        let all = dry(code);
+        assert!(
+            !all.is_empty() && all.iter().all(|m| m.starts_with(start)),
+            "{all:?}"
+        );
+    }
+    let real = told(&[]);
+    let image = common::Memory::shared(fs::read(dir.join("r.img")).unwrap());
+    let id = open_layout(&*image).unwrap().disk_id.unwrap();
+    assert!(real("new-id").iter().any(|m| m.contains(&id)), "{id}");
+}

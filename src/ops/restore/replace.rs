@@ -292,7 +292,11 @@ impl Planner<'_> {
             let number = id
                 .partition
                 .and_then(|n| region(n).or(u16::try_from(n).ok()));
-            let message = format!("Its identity is {}, it was {was}", id.new);
+            let new = match self.is_drawn_again() {
+                true => "a new one",
+                false => &id.new,
+            };
+            let message = format!("Its identity is {new}, it was {was}");
             self.differ(number, "new-id", message);
         }
         for n in &a.notes {
@@ -303,6 +307,11 @@ impl Planner<'_> {
         self.out.plan.zeros.clone_from(&a.zeroed);
         self.out.plan.bytes = a.new_length;
         Ok(())
+    }
+
+    /// True where the run that writes will draw other identities than this plan.
+    fn is_drawn_again(&self) -> bool {
+        self.wishes.measure && self.before.is_none()
     }
 
     /// Says that a partition has another size.
@@ -374,10 +383,14 @@ impl Planner<'_> {
             self.out.decided.serials.insert(r.number, serial);
             wish.new_serial = Some(serial);
             let was = r.serial.as_deref().unwrap_or("unknown");
+            let new = match self.is_drawn_again() {
+                true => "a new one".into(),
+                false => format!("{serial:016X}"),
+            };
             self.differ(
                 Some(r.number),
                 "new-serial",
-                format!("The volume's serial number is {serial:016X}, it was {was}"),
+                format!("The volume's serial number is {new}, it was {was}"),
             );
         }
         if wish == Wish::default() {
