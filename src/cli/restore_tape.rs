@@ -4,8 +4,8 @@ use super::console::Console;
 use super::damage;
 use super::exit::Exit;
 use super::image_tape::{moved, remark};
-use super::restore::target::{Reading, Target, There, journal, journal_path};
-use super::restore::{RestoreArgs, again, is_unit, not_without_yes, resumable, tell_plan, wishes};
+use super::restore::target::{Reading, Target, There, before, journal, journal_path};
+use super::restore::{RestoreArgs, is_unit, not_without_yes, resumable, tell_plan, wishes};
 use super::text::{bytes, duration, rate, safe};
 use super::values::MoverChoice;
 use crate::archive::{Archive, Forward};
@@ -105,10 +105,7 @@ pub fn run(
     );
     let there = There::unit(disk, unit.unit.identity()?.serial.clone())?;
     let journal_at = journal_path(args, Some(&there));
-    let before = match args.resume {
-        true => Some(Journal::subject(journal_at.as_ref().map_err(again)?)?.decided),
-        false => None,
-    };
+    let before = before(args, &journal_at, &archive.head().id)?.map(|b| b.decided);
     let wishes = wishes(args, Frame::Device(there.sink.len()), true);
     let new = replace(archive, &wishes, None, before.as_ref(), console)
         .map_err(|e| e.of(args.archive.display().to_string()))?;
@@ -116,7 +113,8 @@ pub fn run(
         s.freeze();
     }
     let plan = &new.plan;
-    tell_plan(args, &new, archive.head(), true, console);
+    let sectors = Some(there.sink.sector_size());
+    tell_plan(args, &new, archive.head(), sectors, console);
     plan.fits(&*there.sink)?;
     if args.dry_run {
         console.end_of_dry_run();

@@ -58,6 +58,7 @@ fn beside_the_landing_nothing_changes() {
     plan.regions[0].base = base as u64;
     plan.regions[0].change = Some(change);
     plan.bytes = len as u64;
+    plan.whole = false;
     // The second lies over the volume's own, in part.
     plan.patches = vec![
         Patch {

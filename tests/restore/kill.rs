@@ -12,8 +12,14 @@ pub struct Loop(pub String);
 
 impl Loop {
     pub fn over(file: &Path) -> Option<Self> {
+        Self::with(file, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn with(file: &Path, more: &[&str]) -> Option<Self> {
         let out = Command::new("losetup")
             .args(["--find", "--show"])
+            .args(more)
             .arg(file)
             .output();
         match out {

@@ -4,10 +4,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod boots;
 mod disks;
 mod executor;
 mod kill;
 mod program;
 mod public;
 mod resume;
+mod single;
+mod tables;
 mod toy;

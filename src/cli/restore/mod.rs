@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `target` | what is written to, and the journal |
 //! | `tell` | plan and summary |
+//! | `pipe` | the plan for an archive that is read only once |
 
+mod pipe;
 pub(super) mod target;
 mod tell;
 
@@ -24,18 +26,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ops::damage::name_files;
 use crate::ops::pipeline::default_threads;
 use crate::ops::restore::{
-    Frame, Journal, Onto, Replacement, RestoreOptions, RestorePlan, Size, Subject, Wishes,
-    refuse_incomplete, replace, restore_with,
+    Frame, Onto, RestoreOptions, Size, Subject, Wishes, refuse_incomplete, replace, restore_with,
 };
 use crate::ops::stream::StreamReader;
 use clap::Args;
+use pipe::as_it_was;
 use std::fs::File;
 use std::io::{BufReader, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use target::{Target, There, fits_file, is_device, journal, journal_path, made_as};
+use target::{Target, There, before, fits_file, is_device, journal, journal_path, made_as};
 use tell::tell_summary;
 
 /// Write an archive back to a device or an image file
@@ -152,17 +154,6 @@ pub(super) fn wishes(args: &RestoreArgs, frame: Frame, random: bool) -> Wishes {
         new_ids: args.new_ids,
         measure: args.dry_run && random,
     }
-}
-
-/// The plan where the archive can be read only once, from front to back.
-fn in_place(disk: &DiskInfo, wishes: &Wishes) -> Result<Replacement> {
-    if !wishes.is_plain() || matches!(wishes.frame, Frame::Into { .. }) {
-        return Err(Error::unsupported(
-            "An archive from a pipe can only be restored as it was: anything else needs to read it by position",
-        )
-        .hint("save the archive to a file first"));
-    }
-    RestorePlan::new(disk, wishes.partition).map(Replacement::plain)
 }
 
 pub(super) fn not_without_yes(args: &RestoreArgs) -> Error {
@@ -314,10 +305,7 @@ fn go<R: Input + Send>(
     };
     let journal_at = journal_path(args, there.as_ref());
     let wishes = wishes(args, frame, archive.is_some());
-    let before = match args.resume {
-        true => Some(Journal::subject(journal_at.as_ref().map_err(again)?)?),
-        false => None,
-    };
+    let before = before(args, &journal_at, &head.id)?;
     let reading = there.as_ref().map(There::reading);
     let onto = match (&layout, &reading) {
         (Some(layout), Some(disk)) => Some(Onto { layout, disk }),
@@ -328,14 +316,15 @@ fn go<R: Input + Send>(
             let before = before.as_ref().map(|b| &b.decided);
             replace(a, &wishes, onto, before, console)
         }
-        None => in_place(disk, &wishes),
+        None => as_it_was(disk, &wishes),
     }
     .map_err(|e| e.of(args.archive.display().to_string()))?;
     if let Some((_, Some(spill))) = archive {
         spill.freeze();
     }
     let plan = &new.plan;
-    tell_plan(args, &new, head, there.is_some(), console);
+    let sectors = there.as_ref().map(|t| t.sink.sector_size());
+    tell_plan(args, &new, head, sectors, console);
     if args.dry_run {
         match &there {
             Some(t) => plan.fits(&*t.sink)?,

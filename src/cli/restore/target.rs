@@ -1,6 +1,6 @@
 //! What `restore` writes to, and where it keeps its journal.
 
-use super::RestoreArgs;
+use super::{RestoreArgs, again};
 use crate::archive::partial_path;
 use crate::cli::console::Console;
 use crate::device::{BlockSink, FileSink, FileSinkOptions, ImageSink, Sink, Source};
@@ -178,6 +178,21 @@ pub fn journal_path(args: &RestoreArgs, there: Option<&There>) -> Result<PathBuf
     let digest = blake3::hash(name.as_bytes()).to_hex();
     let file = format!("{}-{}.journal", tail.trim_start_matches('-'), &digest[..8]);
     Ok(dir.join("restore").join(file))
+}
+
+/// What the interrupted run was about, if it was about this archive.
+pub fn before(
+    args: &RestoreArgs,
+    path: &Result<PathBuf>,
+    archive: &str,
+) -> Result<Option<Subject>> {
+    if !args.resume {
+        return Ok(None);
+    }
+    let path = path.as_ref().map_err(again)?;
+    let before = Journal::subject(path)?;
+    (before.is_of(archive)).map_err(|e| e.of(path.display().to_string()))?;
+    Ok(Some(before))
 }
 
 /// The journal for this restore: a new one, or with `--resume` that of the

@@ -45,14 +45,16 @@ struct PlaceRow {
     laid_out_anew: bool,
 }
 
+/// `there`: bytes of a sector of a target that is there already.
 pub fn tell_plan(
     args: &RestoreArgs,
     new: &Replacement,
     head: &Head,
-    device: bool,
+    there: Option<u32>,
     console: &Console,
 ) {
     let plan = &new.plan;
+    let device = there.is_some();
     let row = PlanRow {
         archive: args.archive.display().to_string(),
         id: &head.id,
@@ -75,7 +77,7 @@ pub fn tell_plan(
         volumes: &new.volumes,
         differences: &new.differences,
         bytes: plan.bytes,
-        sector_bytes: plan.sector_bytes,
+        sector_bytes: there.unwrap_or(plan.sector_bytes),
         zero_free: args.zero_free,
         dry_run: args.dry_run,
     };

@@ -5,7 +5,7 @@ use super::mbr::{SIGNATURE, put};
 use super::place::{ALIGN, Frame, Unit, place};
 use super::plan::{Arrangement, Ids, NewId, Patch, Room, Smallest, TableWish};
 use super::volumes::{Moved, tell};
-use super::{check_sectors, random_guid, random_signature, text, too_small};
+use super::{check_sectors, mbr_limit, random_guid, random_signature, text, too_small};
 use crate::device::Source;
 use crate::disk::{Content, Guid, Partition, PartitionType, TableKind, guid};
 use crate::error::{Error, Result};
@@ -180,11 +180,59 @@ pub fn fresh(
             "no-boot-code",
             "The new boot record has no boot code: a BIOS cannot start from this disk",
         );
+        if high < end {
+            out.note("mbr-limit", mbr_limit(new_len - high));
+        }
     }
     if let Some(problem) = told.problem {
         out.note("place-not-told", problem);
     }
+    other_table(p, table, &mut out);
     Ok(out)
+}
+
+/// What a table of the other kind does not say as the old one did.
+fn other_table(p: &Partition, table: TableKind, out: &mut Arrangement) {
+    let kind = match (table, p.kind) {
+        (TableKind::Gpt, PartitionType::Mbr(_)) => PartitionType::Gpt(gpt_type(p)),
+        (TableKind::Mbr, PartitionType::Gpt(_)) => PartitionType::Mbr(mbr_type(p)),
+        _ => return,
+    };
+    out.note(
+        "type-changes",
+        format!(
+            "The type of the partition becomes {}, it was {}",
+            kind.id().unwrap_or_default(),
+            p.kind.id().unwrap_or_default()
+        ),
+    );
+    if table == TableKind::Gpt && p.bootable {
+        out.note(
+            "active-lost",
+            "The partition was the active one; a GPT has no such mark and the new disk no boot code, so a BIOS cannot start from it",
+        );
+    }
+    if table == TableKind::Mbr && p.attributes != 0 {
+        out.note(
+            "attributes-lost",
+            format!(
+                "The attributes of the partition ({:#018x}) are not kept: a master boot record has no place for them",
+                p.attributes
+            ),
+        );
+    }
+    if let Some(name) = p
+        .name
+        .as_deref()
+        .filter(|n| table == TableKind::Mbr && !n.is_empty())
+    {
+        out.note(
+            "name-lost",
+            format!(
+                "The name of the partition ({name}) is not kept: a master boot record has no place for it"
+            ),
+        );
+    }
 }
 
 enum Maker {

@@ -101,7 +101,7 @@ impl OldGpt {
         };
         if entries_at < 2 || entries_at + sectors > h.first_usable.0 {
             return Err(Error::unsupported(format!(
-                "The entries of the GPT do not lie between its header and its first partition (sector {}); such a disk is restored to one of the same length only",
+                "The entries of the GPT do not lie between its header and its first partition (sector {}); such a disk is restored as it was only, to one of the same length",
                 h.first_usable
             )));
         }

@@ -74,7 +74,7 @@ pub(super) fn put(sector: &mut [u8], slot: usize, start: u32, count: u32, first:
 
 fn no_way(why: &str) -> Error {
     Error::unsupported(format!(
-        "{why}; such a disk is restored to one of the same length only"
+        "{why}; such a disk is restored as it was only, to one of the same length"
     ))
 }
 

@@ -20,6 +20,7 @@ pub use plan::{
     Arrangement, Dropped, Holds, Ids, NewId, Patch, Placed, Remark, Room, Smallest, TableWish,
     VolumePatch,
 };
+pub use volumes::{ToldStart, tell_start};
 
 #[cfg(test)]
 mod tests;
@@ -61,7 +62,7 @@ fn read_sector(disk: &dyn Source, at: u64, size: u32) -> Result<Vec<u8>> {
 fn obstacle(layout: &Layout) -> Option<Error> {
     let note = (layout.notes.iter()).find(|n| OBSTACLES.contains(&n.code))?;
     Some(Error::unsupported(format!(
-        "{}; such a disk is restored to one of the same length only",
+        "{}; such a disk is restored as it was only, to one of the same length",
         note.message
     )))
 }
@@ -175,6 +176,13 @@ fn too_small(has: u64, needed: u64) -> Error {
     ))
 }
 
+fn mbr_limit(lost: u64) -> String {
+    format!(
+        "A master boot record counts 2^32 sectors: the last {} of the disk cannot be used",
+        human_bytes(lost)
+    )
+}
+
 fn empty(layout: &Layout, smallest: Smallest, new_length: u64) -> Arrangement {
     Arrangement {
         table: layout.table,
@@ -255,13 +263,7 @@ fn tables(
             let size = u64::from(layout.sector_size);
             out.table_patches = t.write(size, &at, container, signature);
             if high < out.new_length / size * size {
-                out.note(
-                    "mbr-limit",
-                    format!(
-                        "A master boot record counts 2^32 sectors: the last {} of the disk cannot be used",
-                        human_bytes(out.new_length - high)
-                    ),
-                );
+                out.note("mbr-limit", mbr_limit(out.new_length - high));
             }
         }
         Table::Gpt(t) => {

@@ -63,7 +63,7 @@ impl Old {
             if p.start < least || (p.number <= 4 && crosses(container.map(|c| c.range), p.range()))
             {
                 return Err(Error::unsupported(format!(
-                    "Partition {} lies where the table does; such a disk is restored to one of the same length only",
+                    "Partition {} lies where the table does; such a disk is restored as it was only, to one of the same length",
                     p.number
                 )));
             }

@@ -4,7 +4,7 @@
 
 use super::plan::{Patch, Placed, VolumePatch};
 use crate::device::Source;
-use crate::disk::{Content, read_some};
+use crate::disk::{Content, Partition, read_some};
 use crate::error::Result;
 use crate::units::ByteRange;
 
@@ -50,6 +50,56 @@ pub(super) fn tell(disk: &dyn Source, m: &Moved) -> Result<Told> {
     if m.old.start == m.new.start && m.records.is_none_or(|(old, new)| old == new) {
         return Ok(told);
     }
+    put_right(disk, m, &mut told)?;
+    Ok(told)
+}
+
+/// What the volume of a partition has to be told, whatever it says now: it
+/// begins at byte `start` of a disk. `volume`: its bytes. NTFS is told by who
+/// writes it, as with [`Placed::hidden_sectors`].
+pub fn tell_start(volume: &dyn Source, p: &Partition, start: u64) -> Result<ToldStart> {
+    let new = ByteRange {
+        start,
+        end: start.saturating_add(p.length),
+    };
+    let mut told = Told {
+        placed: Placed {
+            number: p.number,
+            old: p.range(),
+            new,
+            hidden_sectors: None,
+        },
+        patches: Vec::new(),
+        problem: None,
+    };
+    let m = Moved {
+        number: p.number,
+        content: p.content,
+        old: p.range(),
+        at: 0,
+        new,
+        records: None,
+        size: volume.sector_size(),
+    };
+    put_right(volume, &m, &mut told)?;
+    Ok(ToldStart {
+        hidden_sectors: told.placed.hidden_sectors,
+        patches: told.patches.into_iter().map(|p| p.patch).collect(),
+        problem: told.problem,
+    })
+}
+
+/// What a volume is told of its place.
+pub struct ToldStart {
+    /// Its hidden sectors, where that is another number than before.
+    pub hidden_sectors: Option<u32>,
+    /// What is written, from the start of the volume.
+    pub patches: Vec<Patch>,
+    /// What could not be put right.
+    pub problem: Option<String>,
+}
+
+fn put_right(disk: &dyn Source, m: &Moved, told: &mut Told) -> Result<()> {
     let has_bpb = m.content.is_ntfs()
         || matches!(
             m.content,
@@ -62,27 +112,26 @@ pub(super) fn tell(disk: &dyn Source, m: &Moved) -> Result<Told> {
         ));
     }
     if !has_bpb {
-        return Ok(told);
+        return Ok(());
     }
     let Some(first) = sectors(disk, m, 0, 1, m.size as usize)? else {
         told.problem = Some(format!(
             "The boot sector of partition {} cannot be read: the place of the volume in it stays the old one",
             m.number
         ));
-        return Ok(told);
+        return Ok(());
     };
     if m.content == Content::ExFat {
-        exfat(disk, m, &first, &mut told)?;
-        return Ok(told);
+        return exfat(disk, m, &first, told);
     }
     let was = u32::from_le_bytes([first[0x1c], first[0x1d], first[0x1e], first[0x1f]]);
     let hidden = hidden(m, was);
     if hidden == was {
-        return Ok(told);
+        return Ok(());
     }
     told.placed.hidden_sectors = Some(hidden);
     if m.content.is_ntfs() {
-        return Ok(told);
+        return Ok(());
     }
     let mut put = |offset: u64, mut bytes: Vec<u8>| {
         bytes[HIDDEN..HIDDEN + 4].copy_from_slice(&hidden.to_le_bytes());
@@ -108,7 +157,7 @@ pub(super) fn tell(disk: &dyn Source, m: &Moved) -> Result<Told> {
             }
         }
     }
-    Ok(told)
+    Ok(())
 }
 
 /// True for a sector with the end mark of a boot sector and a jump.
@@ -177,7 +226,11 @@ fn exfat(disk: &dyn Source, m: &Moved, first: &[u8], told: &mut Told) -> Result<
             ));
             continue;
         };
-        r[0x40..0x48].copy_from_slice(&(m.new.start >> shift).to_le_bytes());
+        let start = (m.new.start >> shift).to_le_bytes();
+        if r[0x40..0x48] == start {
+            continue;
+        }
+        r[0x40..0x48].copy_from_slice(&start);
         let covered = 11 << shift;
         let sum = exfat_sum(&r[..covered]);
         for word in r[covered..].chunks_exact_mut(4) {

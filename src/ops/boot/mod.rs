@@ -61,6 +61,11 @@ pub struct Reference {
 /// Looks at a disk, which may be an archive ([`WholeDisk`](super::whole::WholeDisk)).
 /// What cannot be read is said in `unseen`.
 pub fn look(layout: &Layout, disk: &SharedSource) -> Result<Boot> {
+    look_at(layout, disk, None)
+}
+
+/// The same for one partition, or all.
+pub fn look_at(layout: &Layout, disk: &SharedSource, only: Option<u32>) -> Result<Boot> {
     let mut boot = Boot::default();
     if layout.table != TableKind::None && disk.len() >= CODE as u64 {
         let mut code = [0; CODE];
@@ -69,7 +74,8 @@ pub fn look(layout: &Layout, disk: &SharedSource) -> Result<Boot> {
             Err(e) => boot.unseen.push(e.to_string()),
         }
     }
-    for p in &layout.partitions {
+    let wanted = |p: &&Partition| only.is_none_or(|n| n == p.number);
+    for p in layout.partitions.iter().filter(wanted) {
         if p.bootable {
             boot.active.push(p.number);
         }
@@ -158,13 +164,32 @@ impl Boot {
             }
         }
         for &number in &self.efi {
-            if new_id(layout, plan, number).is_some() {
+            if lost(number) {
+                continue;
+            }
+            if plan.table != layout.table {
+                out.push(format!(
+                    "A boot entry of the firmware names EFI system partition {number} by what stands in its old table, and the new disk has another kind of table: the firmware finds \\EFI\\BOOT there only, or needs a new entry"
+                ));
+            } else if has_new_id(layout, plan, number) {
                 out.push(format!(
                     "A boot entry of the firmware names EFI system partition {number} by its GUID, which is new: the firmware finds \\EFI\\BOOT there only, or needs a new entry"
                 ));
             }
         }
         out
+    }
+
+    /// What is to be known of a partition whose old disk is not known, in
+    /// sentences.
+    pub fn unknown(&self) -> Vec<String> {
+        let stores = self.stores.iter().filter(|s| !s.names.is_empty());
+        stores
+            .map(|s| format!(
+                "Windows' loader may not find its partitions: {} names them by their old disk, which the archive does not hold; run bcdboot from a recovery medium if it does not start",
+                s.path
+            ))
+            .collect()
     }
 }
 
@@ -198,14 +223,10 @@ fn place<'a>(layout: &Layout, plan: &'a Arrangement, number: u32) -> Option<&'a 
     plan.partitions.iter().find(|p| p.old.start == old.start)
 }
 
-/// The new GUID of a partition, if it gets one.
-fn new_id<'a>(layout: &Layout, plan: &'a Arrangement, number: u32) -> Option<&'a str> {
-    let p = place(layout, plan, number)?;
-    let id = plan
-        .new_ids
-        .iter()
-        .find(|i| i.partition == Some(p.number))?;
-    Some(&id.new)
+/// True for a partition with a new GUID.
+fn has_new_id(layout: &Layout, plan: &Arrangement, number: u32) -> bool {
+    place(layout, plan, number)
+        .is_some_and(|p| plan.new_ids.iter().any(|i| i.partition == Some(p.number)))
 }
 
 /// Why a name does not lead to its partition any more.
@@ -216,19 +237,17 @@ fn broken(layout: &Layout, plan: &Arrangement, number: u32, named: &Named) -> Op
     if plan.table != layout.table {
         return Some("and the new disk has another kind of table".to_owned());
     }
-    let disk = plan.new_ids.iter().find(|i| i.partition.is_none());
-    if let Some(id) = disk {
-        return Some(format!("and the new disk is {}", id.new));
+    if plan.new_ids.iter().any(|i| i.partition.is_none()) {
+        return Some("and the new disk has another identity".to_owned());
     }
     match named {
         Named::Mbr { start, .. } if p.new.start != *start => {
             Some(format!("and it will begin at byte {:#x}", p.new.start))
         }
-        Named::Gpt { .. } => {
-            let id = new_id(layout, plan, number)?;
-            Some(format!("and it will be {id}"))
+        Named::Gpt { .. } if has_new_id(layout, plan, number) => {
+            Some("and it will have another one".to_owned())
         }
-        Named::Mbr { .. } => None,
+        _ => None,
     }
 }
 

@@ -432,10 +432,14 @@ impl<'a> Job<'a> {
     }
 
     pub fn release_first_sectors(&self) -> Result<()> {
-        // The disk's own come very last. Each is written once: a run that goes
-        // on must find it as it will be, or zero.
-        for h in lock(&self.held).iter().rev() {
-            self.target.write_at(h.range.start, &Self::last_bytes(h))?;
+        // Each is written once: a run that goes on must find it as it will be,
+        // or zero.
+        let held = lock(&self.held);
+        for part in super::plan::in_order(self.plan, &held, |h| h.range) {
+            for h in part {
+                self.target.write_at(h.range.start, &Self::last_bytes(h))?;
+            }
+            self.target.sync()?;
         }
         Ok(())
     }

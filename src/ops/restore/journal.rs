@@ -56,6 +56,20 @@ pub struct TargetId {
     pub inode: Option<u64>,
 }
 
+impl Subject {
+    /// Refuses another archive, before anything that was decided for this one
+    /// is taken for that.
+    pub fn is_of(&self, archive: &str) -> Result<()> {
+        match self.archive == archive {
+            true => Ok(()),
+            false => Err(other(&format!(
+                "its archive is {}, this one is {archive}",
+                self.archive
+            ))),
+        }
+    }
+}
+
 impl TargetId {
     /// A device with a serial number may have got another name since.
     fn is(&self, other: &TargetId) -> bool {
@@ -340,25 +354,21 @@ fn line<T: for<'a> Deserialize<'a>>(from: &mut impl BufRead) -> std::io::Result<
 }
 
 fn same(was: &Subject, is: &Subject) -> Result<()> {
-    let refuse = |what: &str| {
-        Err(Error::refused(format!(
-            "The interrupted restore was of something else: {what}"
-        ))
-        .hint("give what it was begun with, or start again without --resume"))
-    };
-    if was.archive != is.archive {
-        return refuse(&format!(
-            "its archive is {}, this one is {}",
-            was.archive, is.archive
-        ));
-    }
+    was.is_of(&is.archive)?;
     if !was.target.is(&is.target) {
-        return refuse(&format!("its target was {}", was.target.name));
+        return Err(other(&format!("its target was {}", was.target.name)));
     }
     if was.plan != is.plan {
-        return refuse("its plan was another one");
+        return Err(other("its plan was another one"));
     }
     Ok(())
+}
+
+fn other(what: &str) -> Error {
+    Error::refused(format!(
+        "The interrupted restore was of something else: {what}"
+    ))
+    .hint("give what it was begun with, or start again without --resume")
 }
 
 /// Locks the file of a journal. A process that is just being started may hold a

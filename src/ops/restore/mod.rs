@@ -6,7 +6,7 @@
 //! | `job` | each record to its place |
 //! | `written` | reading back |
 //! | `journal`, `checkpoints` | going on after an interruption |
-//! | `wishes`, `replace`, `volumes` | the plan for a replacement disk |
+//! | `wishes`, `replace`, `single`, `volumes` | the plan for a replacement disk |
 //! | `views`, `kept` | the disk of an archive, and what stays of it outside of partitions |
 
 mod checkpoints;
@@ -15,12 +15,14 @@ mod journal;
 mod kept;
 mod plan;
 mod replace;
+mod single;
 mod views;
 mod volumes;
 mod wishes;
 mod written;
 
 pub use journal::{Entry, Journal, Progress, Subject, TargetId};
+pub(super) use plan::in_order;
 pub use plan::{Landing, Patch, RestorePlan, chosen};
 pub use replace::replace;
 pub use volumes::VolumeRow;
@@ -235,7 +237,7 @@ pub(super) fn begin(
     if journal.is_some() {
         for (i, h) in held.iter().enumerate() {
             let mut bytes = vec![0; h.len() as usize];
-            target.read_at(h.start, &mut bytes)?;
+            target.read_at(h.start, &mut bytes).map_err(unreadable)?;
             let digest = blake3::hash(&bytes).to_hex().to_string();
             let left = match &progress.first_sectors {
                 // Looked at when everything else is there.
@@ -267,8 +269,16 @@ pub(super) fn begin(
         for z in &plan.zeros {
             target.zero_at(z.start, z.len())?;
         }
+        for c in plan.far_copy(target).map_err(unreadable)? {
+            target.zero_at(c.start, c.len())?;
+        }
     }
     target.sync()
+}
+
+/// A target that cannot be read: that of a backup may have gaps, this one not.
+fn unreadable(e: Error) -> Error {
+    e.advise("what the target holds is looked at before it is written: restore to another disk")
 }
 
 pub(super) fn changed(target: &dyn Sink) -> Error {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 /// Bytes at the start of a volume other than NTFS that are written last: the
 /// superblock of Btrfs, the farthest one, ends here.
 const RAW_HELD: u64 = 68 << 10;
+/// The largest sectors that a GPT is looked for in, in bytes.
+const GPT_SECTOR: u64 = 4096;
 
 /// A region and its place on the target.
 #[derive(Clone, Serialize)]
@@ -114,6 +116,9 @@ pub struct RestorePlan {
     pub patches: Vec<Patch>,
     /// Ranges of the target that are made zero before anything is written.
     pub zeros: Vec<ByteRange>,
+    /// The whole target is taken: no table that it held may be found any more.
+    /// Else it is a disk with other partitions, and its table stays.
+    pub whole: bool,
 }
 
 impl RestorePlan {
@@ -137,6 +142,7 @@ impl RestorePlan {
             sector_bytes: disk.sector_bytes,
             patches: Vec::new(),
             zeros: Vec::new(),
+            whole: true,
         })
     }
 
@@ -151,33 +157,75 @@ impl RestorePlan {
     }
 
     /// What is written last, and wiped first on a target that holds something:
-    /// the first sectors of the disk and of NTFS volumes; of others as much as
-    /// their superblocks may lie in.
+    /// where a partition table may be, the first and last sectors of NTFS
+    /// volumes, and of others as much as their superblocks may lie in.
     pub fn held_ranges(&self) -> Vec<ByteRange> {
         let unit = u64::from(self.sector_bytes);
-        let first = self.patches.iter().any(|p| p.at < unit);
-        let disk = first.then_some(ByteRange {
-            start: 0,
-            end: unit,
-        });
-        let mut ranges: Vec<ByteRange> = self
-            .regions
-            .iter()
-            .map(|l| {
-                let len = match l.region.kind {
-                    RegionKind::Raw => RAW_HELD.max(unit),
-                    RegionKind::Ntfs | RegionKind::Outside => unit,
-                };
-                ByteRange {
-                    start: l.base,
-                    end: l.base + len.min(l.bytes),
-                }
-            })
-            .chain(disk)
-            .filter(|r| !r.is_empty())
-            .collect();
+        let mut ranges = self.table_ranges();
+        for l in &self.regions {
+            let len = match l.region.kind {
+                RegionKind::Raw => RAW_HELD.max(unit),
+                RegionKind::Ntfs | RegionKind::Outside => unit,
+            };
+            ranges.push(ByteRange {
+                start: l.base,
+                end: l.base + len.min(l.bytes),
+            });
+            if l.region.kind == RegionKind::Ntfs {
+                // Some drivers take its copy where there is no boot sector.
+                ranges.push(ByteRange {
+                    start: l.base + (l.bytes / unit).saturating_sub(1) * unit,
+                    end: l.base + l.bytes,
+                });
+            }
+        }
+        ranges.retain(|r| !r.is_empty());
         join(&mut ranges);
         ranges
+    }
+
+    /// Where something is that could be taken for a partition table, with
+    /// sectors of 512 bytes or of 4096: a boot record, the header of a GPT, or
+    /// that of its copy.
+    pub fn table_ranges(&self) -> Vec<ByteRange> {
+        if !self.whole {
+            return Vec::new();
+        }
+        let sector = u64::from(self.sector_bytes).max(GPT_SECTOR);
+        let first = ByteRange {
+            start: 0,
+            end: self.bytes.min(2 * sector),
+        };
+        let last = ByteRange {
+            start: (self.bytes / sector).saturating_sub(1) * sector,
+            end: self.bytes,
+        };
+        let mut ranges = vec![first, last];
+        ranges.retain(|r| !r.is_empty());
+        join(&mut ranges);
+        ranges
+    }
+
+    /// The copy of a GPT in the last sectors of a target that is longer than
+    /// what is restored: sectors of it that hold its header.
+    pub fn far_copy(&self, target: &dyn Sink) -> Result<Vec<ByteRange>> {
+        let own = u64::from(target.sector_size());
+        let mut found = Vec::new();
+        for size in [512, GPT_SECTOR] {
+            let at = (target.len() / size).saturating_sub(1) * size / own * own;
+            if !self.whole || at < self.bytes || at + own > target.len() {
+                continue;
+            }
+            let mut sector = vec![0; own as usize];
+            target.read_at(at, &mut sector)?;
+            if sector.chunks(512).any(|s| s.starts_with(b"EFI PART")) {
+                found.push(ByteRange {
+                    start: at,
+                    end: at + own,
+                });
+            }
+        }
+        Ok(found)
     }
 
     /// Everything that is written over the restored bytes: first what volumes
@@ -252,6 +300,19 @@ impl RestorePlan {
         .of(name)
         .hint("file systems and partition tables count in sectors: use a target with the same sector size"))
     }
+}
+
+/// What is written last in the order in which it is written: first what belongs
+/// to volumes, then what is a table, from the end of the disk to its beginning.
+pub(crate) fn in_order<'a, T>(
+    plan: &RestorePlan,
+    held: &'a [T],
+    range: impl Fn(&T) -> ByteRange,
+) -> [Vec<&'a T>; 2] {
+    let tables = plan.table_ranges();
+    let is_table = |h: &&T| tables.iter().any(|t| t.intersect(&range(h)).is_some());
+    let (last, first) = held.iter().rev().partition(is_table);
+    [first, last]
 }
 
 /// The partition that is asked for, or the only one of an archive that has

@@ -10,7 +10,7 @@ use super::wishes::{
 };
 use crate::archive::{Archive, DiskInfo, Region};
 use crate::device::SharedSource;
-use crate::disk::replace::{self, Arrangement, Ids, NewPartition, Room, TableWish};
+use crate::disk::replace::{self, Arrangement, Ids, Room, TableWish};
 use crate::disk::{Layout, Partition, TableKind, open_layout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observe::Observer;
@@ -19,14 +19,14 @@ use crate::units::human_bytes;
 use crate::volume::rework::Wish;
 use std::sync::Arc;
 
-struct Planner<'a> {
-    disk: &'a DiskInfo,
-    view: Arc<Views>,
-    wishes: &'a Wishes,
-    before: Option<&'a Decided>,
-    onto: Option<Onto<'a>>,
-    volumes: Volumes<'a>,
-    out: Replacement,
+pub(super) struct Planner<'a> {
+    pub(super) disk: &'a DiskInfo,
+    pub(super) view: Arc<Views>,
+    pub(super) wishes: &'a Wishes,
+    pub(super) before: Option<&'a Decided>,
+    pub(super) onto: Option<Onto<'a>>,
+    pub(super) volumes: Volumes<'a>,
+    pub(super) out: Replacement,
 }
 
 /// Plans a restore. `onto`: the disk of [`Frame::Into`]. `before`: what an
@@ -72,7 +72,7 @@ pub fn replace(
     Ok(p.out)
 }
 
-fn too_small(has: u64, needed: u64, whose: &str) -> Error {
+pub(super) fn too_small(has: u64, needed: u64, whose: &str) -> Error {
     Error::refused(format!(
         "The target is too small: it has {has} bytes ({}), {needed} bytes ({}) are needed",
         human_bytes(has),
@@ -82,11 +82,11 @@ fn too_small(has: u64, needed: u64, whose: &str) -> Error {
 }
 
 impl Planner<'_> {
-    fn sector(&self) -> u64 {
+    pub(super) fn sector(&self) -> u64 {
         u64::from(self.disk.sector_bytes)
     }
 
-    fn table_wish(&self) -> TableWish {
+    pub(super) fn table_wish(&self) -> TableWish {
         TableWish {
             sector_size: self.disk.sector_bytes,
             ids: match self.wishes.new_ids {
@@ -96,7 +96,12 @@ impl Planner<'_> {
         }
     }
 
-    fn differ(&mut self, partition: Option<u16>, code: &str, message: impl Into<String>) {
+    pub(super) fn differ(
+        &mut self,
+        partition: Option<u16>,
+        code: &str,
+        message: impl Into<String>,
+    ) {
         self.out.differences.push(Difference {
             partition,
             code: code.to_string(),
@@ -226,7 +231,11 @@ impl Planner<'_> {
 
     /// Landings, patches and zeros of an arrangement. `region`: the region of a
     /// partition of it.
-    fn carry_out(&mut self, a: &Arrangement, region: impl Fn(u32) -> Option<u16>) -> Result<()> {
+    pub(super) fn carry_out(
+        &mut self,
+        a: &Arrangement,
+        region: impl Fn(u32) -> Option<u16>,
+    ) -> Result<()> {
         let mut landings = Vec::new();
         let unchanged = a.is_unchanged();
         if let Some(r) = self.disk.region(0).filter(|_| a.table != TableKind::None) {
@@ -261,17 +270,7 @@ impl Planner<'_> {
                     ),
                 );
             }
-            if p.new.len() != r.bytes {
-                self.differ(
-                    Some(r.number),
-                    "partition-resized",
-                    format!(
-                        "It has {}, it had {}",
-                        human_bytes(p.new.len()),
-                        human_bytes(r.bytes)
-                    ),
-                );
-            }
+            self.tell_size(r, p.new.len())?;
             let landing = self.land(r, p.new.start, p.new.len(), wish)?;
             landings.push(landing);
         }
@@ -293,7 +292,11 @@ impl Planner<'_> {
             let number = id
                 .partition
                 .and_then(|n| region(n).or(u16::try_from(n).ok()));
-            let message = format!("Its identity is {}, it was {was}", id.new);
+            let new = match self.is_drawn_again() {
+                true => "a new one",
+                false => &id.new,
+            };
+            let message = format!("Its identity is {new}, it was {was}");
             self.differ(number, "new-id", message);
         }
         for n in &a.notes {
@@ -306,13 +309,58 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// True where the run that writes will draw other identities than this plan.
+    fn is_drawn_again(&self) -> bool {
+        self.wishes.measure && self.before.is_none()
+    }
+
+    /// Says that a partition has another size.
+    pub(super) fn tell_size(&mut self, r: &Region, len: u64) -> Result<()> {
+        if len == r.bytes {
+            return Ok(());
+        }
+        let longer = r.bytes.checked_add(self.sector()) == Some(len);
+        if longer && self.volumes.with_backup(r.number)? == Some(len) {
+            self.differ(
+                Some(r.number),
+                "backup-boot-sector",
+                "It gets the backup boot sector that the source does not have, and is one sector longer",
+            );
+            return Ok(());
+        }
+        let message = format!(
+            "It has {}, it had {}",
+            human_bytes(len),
+            human_bytes(r.bytes)
+        );
+        self.differ(Some(r.number), "partition-resized", message);
+        Ok(())
+    }
+
     /// One region at its new place.
-    fn land(&mut self, r: &Region, base: u64, len: u64, mut wish: Wish) -> Result<Landing> {
+    pub(super) fn land(
+        &mut self,
+        r: &Region,
+        base: u64,
+        len: u64,
+        mut wish: Wish,
+    ) -> Result<Landing> {
         let plain = Landing {
             bytes: len,
             ..Landing::plain(r, base)
         };
         if !self.volumes.is_ntfs(r.number) {
+            let known = !matches!(r.content.as_str(), "empty" | "unknown" | "unreadable");
+            if self.wishes.new_ids && known {
+                self.differ(
+                    Some(r.number),
+                    "id-stays",
+                    format!(
+                        "What identifies the volume in it ({}) stays as it was: only NTFS gets a new serial number",
+                        r.content
+                    ),
+                );
+            }
             return match len < r.bytes {
                 true => Err(too_small(
                     len,
@@ -335,10 +383,14 @@ impl Planner<'_> {
             self.out.decided.serials.insert(r.number, serial);
             wish.new_serial = Some(serial);
             let was = r.serial.as_deref().unwrap_or("unknown");
+            let new = match self.is_drawn_again() {
+                true => "a new one".into(),
+                false => format!("{serial:016X}"),
+            };
             self.differ(
                 Some(r.number),
                 "new-serial",
-                format!("The volume's serial number is {serial:016X}, it was {was}"),
+                format!("The volume's serial number is {new}, it was {was}"),
             );
         }
         if wish == Wish::default() {
@@ -354,215 +406,9 @@ impl Planner<'_> {
             ..plain
         })
     }
-
-    /// One volume, alone.
-    fn volume(&mut self, r: &Region) -> Result<()> {
-        let w = self.wishes;
-        let sector = self.sector();
-        let is_ntfs = self.volumes.is_ntfs(r.number);
-        if is_ntfs && (w.measure || w.size == Some(Size::Min)) {
-            self.out.smallest = Some(self.volumes.smallest(r.number)?);
-        } else if w.measure || w.size == Some(Size::Min) {
-            self.out.smallest = Some(Smallest {
-                in_place: r.bytes,
-                relocated: r.bytes,
-            });
-        }
-        let grow = w.grow.contains(&r.number);
-        let room = match w.frame {
-            Frame::File | Frame::Into { .. } => None,
-            Frame::Device(n) | Frame::Partition { bytes: n, .. } => Some(n / sector * sector),
-        };
-        let len = match (w.size, room) {
-            (Some(Size::Same), _) | (None, None) => r.bytes,
-            (Some(Size::Bytes(n)), _) => n / sector * sector,
-            (Some(Size::Min), _) => self.out.smallest.map_or(r.bytes, |s| s.relocated),
-            (None, Some(n)) if grow || n < r.bytes => n,
-            (None, Some(_)) => r.bytes,
-        };
-        let hidden = match w.frame {
-            Frame::Partition { start, .. } if is_ntfs => self.hidden(r, start / sector)?,
-            _ => None,
-        };
-        let wish = Wish {
-            new_bytes: (len != r.bytes).then_some(len),
-            // A size that was asked for is the volume's.
-            grow_file_system: grow || (w.frame == Frame::File && len > r.bytes),
-            hidden_sectors: hidden,
-            ..Wish::default()
-        };
-        if len != r.bytes {
-            let message = format!(
-                "It has {}, it had {}",
-                human_bytes(len),
-                human_bytes(r.bytes)
-            );
-            self.differ(Some(r.number), "partition-resized", message);
-        }
-        if let Some(n) = hidden {
-            let message = format!("Its boot sector says that {n} sectors stand before it");
-            self.differ(Some(r.number), "hidden-sectors", message);
-        }
-        let landing = self.land(r, 0, len, wish)?;
-        self.out.plan.bytes = landing.bytes;
-        self.out.plan.regions = vec![landing];
-        Ok(())
-    }
-
-    /// Sectors before the partition, where the boot sector tells another number.
-    fn hidden(&self, r: &Region, sectors: u64) -> Result<Option<u32>> {
-        let Ok(wanted) = u32::try_from(sectors) else {
-            return Ok(None);
-        };
-        let mut boot = vec![0; self.disk.sector_bytes as usize];
-        if let Some(s) = self.view.partition(r.number) {
-            s.read_at(0, &mut boot)?;
-        }
-        let told = boot.get(0x1c..0x20).and_then(|b| b.try_into().ok());
-        Ok((told.map(u32::from_le_bytes) != Some(wanted)).then_some(wanted))
-    }
-
-    /// A partition as a table has it, its bytes, and how small it can be.
-    fn partition(&mut self, r: &Region) -> Result<Part> {
-        let source = self.view.partition(r.number).ok_or_else(|| {
-            Error::not_found(format!("The archive has no partition {}", r.number))
-        })?;
-        let layout = match &self.view.disk {
-            Some(d) => open_layout(&**d).ok(),
-            None => None,
-        };
-        let listed = layout
-            .as_ref()
-            .and_then(|l| l.partition(r.number.into()).ok())
-            .filter(|p| (p.start, p.length) == (r.start, r.bytes))
-            .cloned();
-        let partition = match listed {
-            Some(p) => p,
-            // All that is known is what it holds.
-            None => {
-                let whole = open_layout(&*source)?.partitions.into_iter().next();
-                let found = whole.ok_or_else(|| {
-                    Error::unsupported(
-                        "Nothing tells what the partition is, so no table can name it",
-                    )
-                })?;
-                Partition {
-                    number: r.number.into(),
-                    start: r.start,
-                    length: r.bytes,
-                    declared: r.bytes,
-                    ..found
-                }
-            }
-        };
-        let smallest = match self.volumes.is_ntfs(r.number) {
-            true => self.volumes.smallest(r.number)?.relocated.min(r.bytes),
-            false => r.bytes,
-        };
-        let disk_id = layout.and_then(|l| l.disk_id);
-        let grow = self.wishes.grow.contains(&r.number);
-        Ok(Part {
-            partition,
-            source,
-            disk_id,
-            room: Room {
-                number: 1,
-                smallest,
-                grow,
-                movable: true,
-            },
-        })
-    }
-
-    /// One volume into a partition of another disk.
-    fn slot(&mut self, r: &Region, number: u16) -> Result<()> {
-        let Some(onto) = self.onto.take() else {
-            return Err(Error::usage(
-                "The disk that the partition is on is not known",
-            ));
-        };
-        if onto.layout.table == TableKind::None {
-            return Err(Error::not_found("The target has no partition table")
-                .hint("--table gpt makes one on a bare disk"));
-        }
-        let part = self.partition(r)?;
-        let wish = self.table_wish();
-        let a = replace::into(onto.layout, onto.disk, number.into(), &part.as_new(), &wish)?;
-        let own = r.number;
-        self.carry_out(&a, |_| Some(own))?;
-        // Nothing of the rest of the disk is touched.
-        let plan = &mut self.out.plan;
-        plan.regions.retain(|l| l.region.number == own);
-        let ends = plan.regions.iter().map(|l| l.range().end);
-        let patches = plan.patches.iter().map(|p| p.range().end);
-        plan.bytes = ends.chain(patches).max().unwrap_or(0);
-        if self.wishes.measure {
-            self.out.smallest = Some(match self.volumes.is_ntfs(own) {
-                true => self.volumes.smallest(own)?,
-                false => Smallest {
-                    in_place: r.bytes,
-                    relocated: r.bytes,
-                },
-            });
-        }
-        Ok(())
-    }
-
-    /// One volume onto a bare disk with a new table.
-    fn fresh(&mut self, r: &Region, table: TableKind) -> Result<()> {
-        let w = self.wishes;
-        let wish = self.table_wish();
-        let known = self.partition(r)?;
-        let part = known.as_new();
-        let ample = r.bytes.saturating_add(64 << 20);
-        let sizes = replace::fresh(table, &part, ample, &wish)?.smallest;
-        self.out.smallest = Some(Smallest {
-            in_place: sizes.unchanged,
-            relocated: sizes.possible,
-        });
-        let sector = self.sector();
-        let target = match (w.frame, w.size) {
-            (Frame::Device(n), _) => n / sector * sector,
-            (_, Some(Size::Bytes(n))) => n / sector * sector,
-            (_, Some(Size::Min)) => sizes.possible,
-            _ => sizes.unchanged,
-        };
-        let a = match self.before.and_then(|d| d.arrangement.clone()) {
-            Some(a) => a,
-            None => replace::fresh(table, &part, target, &wish)?,
-        };
-        if a.new_length != target || a.table != table {
-            return Err(other_size());
-        }
-        let number = r.number;
-        self.carry_out(&a, |_| Some(number))?;
-        // What lies outside is the new disk's own.
-        self.out.plan.regions.retain(|l| l.region.number == number);
-        self.out.decided.arrangement = Some(a);
-        Ok(())
-    }
 }
 
-/// A partition on its way to another disk.
-struct Part {
-    partition: Partition,
-    source: SharedSource,
-    disk_id: Option<String>,
-    room: Room,
-}
-
-impl Part {
-    fn as_new(&self) -> NewPartition<'_> {
-        NewPartition {
-            partition: &self.partition,
-            volume: &*self.source,
-            disk_id: self.disk_id.as_deref(),
-            room: self.room,
-        }
-    }
-}
-
-fn other_size() -> Error {
+pub(super) fn other_size() -> Error {
     Error::refused("The interrupted restore was of something else: its target had another size")
         .hint("give what it was begun with, or start again without --resume")
 }

@@ -82,6 +82,49 @@ impl<'a> Volumes<'a> {
         })
     }
 
+    /// Length of an NTFS volume with the backup boot sector that its source
+    /// ends before; none where it has one.
+    pub fn lacks_backup(&self, number: u16) -> Result<Option<u64>> {
+        let Some(source) = self.view.partition(number).filter(|_| self.is_ntfs(number)) else {
+            return Ok(None);
+        };
+        let len = source.len();
+        let Ok(volume) = Volume::open(source) else {
+            return Ok(None);
+        };
+        let g = volume.geometry();
+        let (end, sector) = (g.volume_bytes(), u64::from(g.sector_size));
+        match len < end || len - end >= sector {
+            true => Ok(None),
+            false => Ok(end.checked_add(sector)),
+        }
+    }
+
+    /// The same; none where that sector cannot be added.
+    pub fn with_backup(&mut self, number: u16) -> Result<Option<u64>> {
+        let Some(len) = self.lacks_backup(number)? else {
+            return Ok(None);
+        };
+        let observer = self.observer;
+        let Ok(survey) = self.survey(number)? else {
+            return Ok(None);
+        };
+        let wish = Wish {
+            new_bytes: Some(len),
+            ..Wish::default()
+        };
+        match rework::plan(survey, &wish, observer) {
+            Ok(_) => Ok(Some(len)),
+            Err(e) if e.kind() == crate::error::ErrorKind::Interrupted => Err(e),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// True for a volume that stays as it is, whatever is wished.
+    pub fn is_rigid(&mut self, number: u16) -> Result<bool> {
+        Ok(self.survey(number)?.is_err())
+    }
+
     /// What has to be done for a wish.
     pub fn plan(&mut self, number: u16, wish: &Wish) -> Result<Arc<Rework>> {
         let observer = self.observer;

@@ -6,7 +6,7 @@ use crate::archive::{RunKind, is_zero};
 use crate::device::Source;
 use crate::error::Result;
 use crate::ops::engine::Engine;
-use crate::ops::restore::changed;
+use crate::ops::restore::{changed, in_order};
 use crate::units::ByteRange;
 
 impl Job<'_> {
@@ -16,6 +16,25 @@ impl Job<'_> {
         if let Some(kept) = &mut self.kept {
             kept.finishing()?;
         }
+        // Tables when all else is there.
+        let (held, late) = (self.held.clone(), self.late.clone());
+        let plan = self.plan;
+        let [held, late] = [held, late].map(|r| {
+            in_order(plan, &r, |r| *r).map(|part| {
+                let mut part: Vec<ByteRange> = part.into_iter().copied().collect();
+                part.reverse();
+                part
+            })
+        });
+        for (held, late) in held.into_iter().zip(late) {
+            (self.held, self.late) = (held, late);
+            self.last_part(engine)?;
+            self.target.sync()?;
+        }
+        Ok(())
+    }
+
+    fn last_part(&mut self, engine: &mut Engine) -> Result<()> {
         self.offloaded_part(engine, true, 0)?;
         let mut pieces = Vec::new();
         self.late_of_decoded(&mut |at, data| pieces.push((at, data.to_vec())))?;
@@ -63,10 +82,12 @@ impl Job<'_> {
                 return Err(changed(self.target));
             }
         }
-        // The disk's own come very last.
-        for (h, bytes) in want.iter().rev() {
-            self.target.write_at(h.start, bytes)?;
-            self.summary.host_bytes += bytes.len() as u64;
+        for part in in_order(self.plan, &want, |w| w.0) {
+            for (h, bytes) in part {
+                self.target.write_at(h.start, bytes)?;
+                self.summary.host_bytes += bytes.len() as u64;
+            }
+            self.target.sync()?;
         }
         Ok(())
     }
