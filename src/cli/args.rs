@@ -38,7 +38,7 @@ pub struct Common {
     pub json: bool,
     /// No progress and no text about a job that goes well; --quiet without a time is
     /// the same
-    #[arg(short = 'q', long = "silent", global = true)]
+    #[arg(short = 'q', long = "silent", global = true, overrides_with = "quiet")]
     pub quiet: bool,
     /// More words on standard error
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -99,7 +99,9 @@ pub fn silent(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 fn is_meant_as_time(text: &str) -> bool {
     let number = text.strip_prefix('-').unwrap_or(text);
     let letters = number.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let digits = &number[..number.len() - letters.len()];
     let like = number.starts_with(|c: char| c.is_ascii_digit())
+        && !digits.ends_with('.')
         && letters.len() <= 7
         && letters.chars().all(|c| c.is_ascii_alphabetic());
     still::time(text).is_ok() || (like && !std::path::Path::new(text).exists())

@@ -110,14 +110,28 @@ pub fn run(args: &SnapshotArgs, console: &Console) -> Result<Exit> {
             forget,
         } => {
             let mut places = Places::default();
+            // The others go, whatever the first failure was.
+            let mut failed = None;
             for name in names {
                 let gone = match unit {
-                    Some(u) => delete_of_unit(&mut places, u, name)?,
-                    None if *forget => forget_record(&records, name)?,
-                    None => delete(&mut places, &records, name)?,
+                    Some(u) => delete_of_unit(&mut places, u, name),
+                    None if *forget => forget_record(&records, name),
+                    None => delete(&mut places, &records, name),
+                };
+                let gone = match gone {
+                    Ok(r) => r,
+                    Err(e) => {
+                        if let Some(before) = failed.replace(e) {
+                            console.caution("snapshot-left", &before.to_string());
+                        }
+                        continue;
+                    }
                 };
                 let state = if *forget { "forgotten" } else { "deleted" };
                 tell(&gone, state, console)?;
+            }
+            if let Some(e) = failed {
+                return Err(e);
             }
             Exit::Done
         }

@@ -94,9 +94,11 @@ impl Program {
             // What is begun may have to be ended; deleting is the end.
             stops: action != "delete",
         };
-        let of = |e: Error| {
-            e.of(format!("{} {action}", d.program.display()))
-                .hint("what the program has to do is in docs/snapshot.md, section 6")
+        let of = |e: Error| match e.kind() {
+            ErrorKind::Interrupted => e,
+            _ => e
+                .of(format!("{} {action}", d.program.display()))
+                .hint("what the program has to do is in docs/snapshot.md, section 6"),
         };
         let ended = self.runner.run(&call).map_err(of)?;
         if ended.code != Some(0) {

@@ -165,7 +165,9 @@ impl Runner for System {
             Ok(Some(_)) => (text(out), text(err)),
             _ => Default::default(),
         };
-        if asked() {
+        // One that came to its end all the same has made something that must be known.
+        let whole = matches!(&status, Ok(Some(s)) if s.success());
+        if asked() && !whole {
             return Err(Error::interrupted());
         }
         if out.1 {
@@ -432,6 +434,11 @@ mod tests {
         assert_eq!(e.kind(), ErrorKind::Interrupted);
         assert!(file.exists(), "it was asked, not killed");
         assert!(!system.pause(Duration::from_secs(600)));
+        let call = Call {
+            stops: true,
+            ..Call::tool("sh", ["-c", "trap '' TERM; sleep 0.2; echo done"])
+        };
+        assert_eq!(&*system.run(&call).unwrap().out, "done\n");
         let e = system.run(&Call::tool("sh", ["-c", "sleep 0.2; echo done"]));
         assert_eq!(&*e.unwrap().out, "done\n");
     }

@@ -3,19 +3,21 @@
 
 use super::provider::{Made, Name, Provider, Stray, Subject, cannot, load, store};
 use super::reflink::wanted;
-use super::runner::{Call, Runner, failed};
+use super::runner::{Call, Ended, Runner, failed, quoted};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub const KIND: &str = "zfs";
 /// Where volumes have their devices.
 const DEVICES: &str = "/dev/zvol";
-/// How long the clone's device may take to appear.
+/// How long the clone's device may take to appear, and how long it may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Calls `zfs`.
 pub struct Zfs {
@@ -45,28 +47,51 @@ impl Zfs {
         self.runner.output(&Call::tool("zfs", args))
     }
 
+    /// The device of a volume: its link has `+` for a space.
+    fn node(&self, volume: &str) -> PathBuf {
+        self.devices.join(volume.replace(' ', "+"))
+    }
+
     fn volume(&self) -> Result<String> {
         let subject = wanted(self.subject.as_ref())?;
         let path = subject.path(KIND)?;
         let all = self.zfs(&["list", "-H", "-t", "volume", "-o", "name"])?;
         let is = |name: &&str| {
-            let node = self.devices.join(name);
+            let node = self.node(name);
             !name.is_empty() && node.canonicalize().is_ok_and(|n| n == path)
         };
         let found = all.lines().map(str::trim).find(is).map(str::to_string);
         found.ok_or_else(|| cannot(subject, KIND, "the source is no volume of a pool"))
     }
 
-    /// That it is gone already is no error.
+    /// That it is gone already is no error. It is busy for a moment while udev looks at
+    /// a new device.
     fn destroy(&self, what: &str) -> Result<()> {
         let call = Call::tool("zfs", ["destroy", what]);
-        let ended = self.runner.run(&call)?;
-        let gone = ended.err.contains("does not exist")
-            || ended.err.contains("could not find any snapshots");
-        match ended.code {
-            Some(0) => Ok(()),
-            _ if gone => Ok(()),
-            _ => Err(failed(&call, &ended)),
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.runner.run(&call)?;
+            let says = |text: &str| ended.err.contains(text);
+            let gone = says("does not exist") || says("could not find any snapshots");
+            match ended.code {
+                Some(0) => return Ok(()),
+                _ if gone => return Ok(()),
+                _ if says("dataset is busy") && Instant::now() < end => {
+                    // Also when everything is to end: this is how it ends.
+                    std::thread::sleep(PAUSE);
+                }
+                _ => {
+                    // The reason comes first, then what could be done and names.
+                    let first = ended.err.lines().next().unwrap_or_default().to_owned();
+                    return Err(failed(
+                        &call,
+                        &Ended {
+                            err: first,
+                            ..ended
+                        },
+                    ));
+                }
+            }
         }
     }
 }
@@ -89,33 +114,28 @@ impl Provider for Zfs {
     fn create(&mut self, data: &mut Value) -> Result<()> {
         let d: Data = load(data)?;
         self.zfs(&["snapshot", &d.snapshot])?;
-        let clone = [
-            "clone",
-            "-o",
-            "readonly=on",
-            "-o",
-            "volmode=dev",
-            &d.snapshot,
-            &d.clone,
-        ];
+        // A volmode that is not the default would have its device made, removed and made
+        // again, and the link with it.
+        let clone = ["clone", "-o", "readonly=on", &d.snapshot, &d.clone];
         self.zfs(&clone)
             .map(drop)
             .map_err(|e| match self.destroy(&d.snapshot) {
-                Ok(()) => e,
+                Ok(()) => e.hint("the clone needs a place in the pool, and some room"),
                 Err(left) => e.hint(format!("the snapshot {} is left: {left}", d.snapshot)),
             })
     }
 
     fn describe(&mut self, data: &Value) -> Result<Made> {
         let d: Data = load(data)?;
-        let node = self.devices.join(&d.clone);
+        let node = self.node(&d.clone);
         let end = Instant::now() + PATIENCE;
-        while !Path::new(&node).exists() {
+        while File::open(&node).is_err() {
             if Instant::now() >= end {
                 return Err(Error::not_found("The clone of the snapshot has no device")
-                    .of(node.display().to_string()));
+                    .of(node.display().to_string())
+                    .hint("its pool may say so: `zfs get volmode`; `zfs inherit volmode POOL` puts it back"));
             }
-            if !self.runner.pause(Duration::from_millis(100)) {
+            if !self.runner.pause(PAUSE) {
                 return Err(Error::interrupted());
             }
         }
@@ -142,7 +162,11 @@ impl Provider for Zfs {
             .filter_map(|label| {
                 let name: Name = label.split_once('@')?.1.parse().ok()?;
                 Some(Stray {
-                    remove: format!("zfs destroy {pool}/{name}; zfs destroy {label}"),
+                    remove: format!(
+                        "zfs destroy {}; zfs destroy {}",
+                        quoted(&format!("{pool}/{name}")),
+                        quoted(label)
+                    ),
                     name,
                     label: label.into(),
                 })
