@@ -420,27 +420,39 @@ mod tests {
             stops: true,
             ..Call::tool("sh", ["-c", &script])
         };
-        let tell = std::thread::spawn({
-            let flag = flag.clone();
-            move || {
+        // Once the program says that it is ready.
+        let tell = |flag: Arc<CancelFlag>| {
+            let ready = ready.clone();
+            std::thread::spawn(move || {
                 while !ready.exists() {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 flag.cancel();
-            }
-        });
+            })
+        };
+        let told = tell(flag);
         let e = system.run(&call).unwrap_err();
-        tell.join().unwrap();
+        told.join().unwrap();
         assert_eq!(e.kind(), ErrorKind::Interrupted);
         assert!(file.exists(), "it was asked, not killed");
         assert!(!system.pause(Duration::from_secs(600)));
-        let call = Call {
-            stops: true,
-            ..Call::tool("sh", ["-c", "trap '' TERM; sleep 0.2; echo done"])
-        };
-        assert_eq!(&*system.run(&call).unwrap().out, "done\n");
         let e = system.run(&Call::tool("sh", ["-c", "sleep 0.2; echo done"]));
         assert_eq!(&*e.unwrap().out, "done\n");
+        // One that comes to its end all the same: what it says counts.
+        std::fs::remove_file(&ready).unwrap();
+        let flag = Arc::new(CancelFlag::default());
+        let system = System::new(Some(flag.clone()));
+        let script = format!(
+            "trap '' TERM; echo > {}; sleep 0.5; echo done",
+            ready.display()
+        );
+        let call = Call {
+            stops: true,
+            ..Call::tool("sh", ["-c", &script])
+        };
+        let told = tell(flag);
+        assert_eq!(&*system.run(&call).unwrap().out, "done\n");
+        told.join().unwrap();
     }
 
     #[test]
