@@ -8,6 +8,8 @@ use super::provider::{Made, Name, Provider, Stray, Subject, cannot, load, store}
 use super::reflink::wanted;
 use crate::error::{Error, ErrorKind, Result};
 use client::{Client, refused};
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -337,6 +339,13 @@ fn remove(client: &mut Client, d: &Data) -> Result<()> {
     if named(&d.file_node()).is_some() {
         del(client, &d.file_node())?;
     }
+    if in_use(&d.overlay) {
+        return Err(
+            Error::refused("Another QEMU has the overlay open, perhaps as its disk")
+                .of(d.overlay.display().to_string())
+                .hint("end it, and bring the overlay into the image with `qemu-img commit`"),
+        );
+    }
     for path in [&d.overlay, &d.committed()] {
         match std::fs::remove_file(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -348,6 +357,16 @@ fn remove(client: &mut Client, d: &Data) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// True while a QEMU has it open: each has locks on bytes of its images.
+fn in_use(overlay: &Path) -> bool {
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(overlay);
+    let lock = |f: &std::fs::File| fcntl_lock(f, FlockOperation::NonBlockingLockExclusive);
+    file.is_ok_and(|f| matches!(lock(&f), Err(Errno::AGAIN | Errno::ACCESS)))
 }
 
 fn rename(d: &Data) -> Result<()> {

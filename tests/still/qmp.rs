@@ -287,6 +287,49 @@ fn qmp_and_a_daemon_that_begins_anew() {
         text(&out.stderr)
     );
     assert!(overlay.exists() && recorded(d).len() == 1);
+    // Begun anew on the overlay, as its disk, before anything was written: not removed.
+    let empty = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2"])
+        .arg(overlay.with_extension("empty"))
+        .arg("64M")
+        .status();
+    if empty.is_ok_and(|s| s.success()) {
+        fs::rename(&overlay, d.join("aside")).unwrap();
+        fs::rename(overlay.with_extension("empty"), &overlay).unwrap();
+        let node = format!("driver=file,node-name=mine,filename={}", overlay.display());
+        let mut other = Command::new("qemu-storage-daemon")
+            .args(["--blockdev", &node])
+            .args(["--blockdev", "driver=qcow2,node-name=disk,file=mine"])
+            .args([
+                "--nbd-server",
+                &format!("addr.type=unix,addr.path={}", d.join("n").display()),
+            ])
+            .args(["--export", "nbd,id=e,node-name=disk,writable=on"])
+            .spawn()
+            .unwrap();
+        let begun = std::time::Instant::now();
+        while !d.join("n").exists() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "it does not start"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let out = ntbak(d)
+            .args(["snapshot", "delete", &name])
+            .output()
+            .unwrap();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(out.status.code(), Some(5), "{}", text(&out.stderr));
+        assert!(
+            text(&out.stderr).contains("has the overlay open"),
+            "{}",
+            text(&out.stderr)
+        );
+        fs::rename(d.join("aside"), &overlay).unwrap();
+    }
     drop(daemon);
     let _ = fs::remove_file(d.join("qmp"));
     let _ = fs::remove_file(d.join("nbd"));
