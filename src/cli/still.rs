@@ -5,7 +5,7 @@ use super::tapes::TapeOptions;
 use super::text::{count, safe};
 use crate::error::{Error, Result};
 use crate::iscsi::without_secret;
-use crate::ops::still::{Still, StillOptions};
+use crate::ops::still::{Still, StillOptions, check_times};
 use crate::snapshot::{Choice, Records, Wishes};
 use crate::tape::Inventory;
 use clap::Args;
@@ -75,13 +75,8 @@ impl StillArgs {
     pub fn check(&self, resume: bool, dry_run: bool) -> Result<()> {
         let quiet = self.quiet.unwrap_or(crate::ops::still::QUIET);
         let taken = !matches!(self.snapshot, None | Some(Choice::None));
-        if quiet >= self.quiet_timeout && !quiet.is_zero() && (self.quiet.is_some() || taken) {
-            return Err(Error::usage(format!(
-                "It cannot be quiet for {:.1} s within {:.1} s",
-                quiet.as_secs_f64(),
-                self.quiet_timeout.as_secs_f64()
-            ))
-            .hint("give a longer --quiet-timeout or a shorter --quiet"));
+        if self.quiet.is_some() || taken {
+            check_times(quiet, self.quiet_timeout)?;
         }
         if self.quiet_strict && quiet.is_zero() {
             return Err(Error::usage(
@@ -93,9 +88,6 @@ impl StillArgs {
                 "A snapshot is of another moment than what is there of the archive",
             )
             .hint("begin anew, or name a snapshot that was kept as the source"));
-        }
-        if self.keep_snapshot && matches!(self.snapshot, Some(Choice::None)) {
-            return Err(Error::usage("Without a snapshot there is none to keep"));
         }
         if dry_run && self.keep_snapshot {
             return Err(Error::usage(
@@ -138,9 +130,10 @@ impl StillArgs {
             Some(m) => (m.label.clone(), without_secret(&m.place)),
             None => return,
         };
-        let remove = match records(tapes.inventory.as_deref()) {
-            Some(r) => format!("; `{}`", r.command(&name)),
-            None => String::new(),
+        let records = records(tapes.inventory.as_deref());
+        let command = |does: &str| {
+            let line = records.map(|r| format!("; `{}` {does}", r.command(&name)));
+            line.unwrap_or_default()
         };
         match still.end(self.keep_snapshot) {
             Ok(()) if self.keep_snapshot => {
@@ -150,26 +143,20 @@ impl StillArgs {
                     });
                     return console.tell("snapshot", &row);
                 }
-                let remove = match remove.is_empty() {
-                    true => remove,
-                    false => remove + " removes it",
-                };
                 console.say(&format!(
-                    "Snapshot kept: {} at {}{remove}\n",
+                    "Snapshot kept: {} at {}{}\n",
                     safe(&label),
-                    safe(&place)
+                    safe(&place),
+                    command("removes it")
                 ));
             }
             Ok(()) => {}
             Err(e) => {
-                let remove = match remove.is_empty() {
-                    true => remove,
-                    false => remove + " tries again",
-                };
                 let advice = e.advice().map_or(String::new(), |a| format!("; {a}"));
+                let again = command("tries again");
                 console.caution(
                     "snapshot-left",
-                    &format!("The snapshot {label} could not be deleted: {e}{advice}{remove}"),
+                    &format!("The snapshot {label} could not be deleted: {e}{advice}{again}"),
                 )
             }
         }

@@ -1,7 +1,7 @@
 //! From a path to a source: what it is, and whether it may be read now.
 
 use super::block::{BlockSource, disk_facts};
-use super::guard::{System, Usage};
+use super::guard::{System, Usage, dev_no};
 use super::{FileSource, SharedSource};
 use crate::error::{Error, Result};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -154,10 +154,7 @@ pub fn open_source(path: &Path, options: OpenOptions) -> Result<OpenedSource> {
         identity.model = facts.model;
         identity.serial = facts.serial;
         identity.partition = facts.partition;
-        identity.device = Some((
-            rustix::fs::major(meta.rdev()),
-            rustix::fs::minor(meta.rdev()),
-        ));
+        identity.device = Some(dev_no(meta.rdev()));
         Arc::new(s)
     } else {
         let sector = options.sector_size.unwrap_or(512);

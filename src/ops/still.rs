@@ -1,11 +1,11 @@
-//! Holding a source still before it is read: the quiet period, the snapshot, and what
-//! an earlier run left (`docs/snapshot.md`).
+//! Holding a source still before it is read: the quiet period and the snapshot
+//! (`docs/snapshot.md`).
 
 use super::left::tell;
 use super::place::{Places, ReadPlace};
 use super::unit::is_unit;
 use crate::archive::{SnapshotInfo, Stillness};
-use crate::device::guard::{DevNo, Stack, System};
+use crate::device::guard::{DevNo, Stack, System, device_at};
 use crate::device::{OpenOptions, SharedSource, Window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iscsi::without_secret;
@@ -15,7 +15,7 @@ use crate::snapshot::quiet::{Clock, Counter, Monotonic, POLL, Patience, Quiet, S
 use crate::snapshot::{
     Choice, Entry, Held, Made, Name, Provider, Record, Records, Subject, Watch, Wishes, provider,
 };
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,7 +66,8 @@ struct Before {
     id: Option<Id>,
 }
 
-/// Which file or device a path leads to.
+/// Which file or device a path leads to. Files by the numbers that `stat` gives: those
+/// of Btrfs tell subvolumes, and so a snapshot from what it is of, apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Id {
     /// File system and inode.
@@ -78,13 +79,11 @@ enum Id {
 
 impl Id {
     fn of(path: &Path) -> Option<Self> {
-        let meta = path.metadata().ok()?;
-        if !meta.file_type().is_block_device() {
-            return Some(Self::File(meta.dev(), meta.ino()));
+        if let Some(dev) = device_at(path) {
+            return Some(Self::Block(dev, Stack::new("/sys").medium(dev)));
         }
-        let rdev = meta.rdev();
-        let dev = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
-        Some(Self::Block(dev, Stack::new("/sys").medium(dev)))
+        let meta = path.metadata().ok()?;
+        Some(Self::File(meta.dev(), meta.ino()))
     }
 }
 
@@ -116,6 +115,19 @@ struct Prepared {
     entry: Option<Entry>,
 }
 
+/// Is there time for such a period at all?
+pub fn check_times(quiet: Duration, timeout: Duration) -> Result<()> {
+    if quiet < timeout || quiet.is_zero() {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "It cannot be quiet for {:.1} s within {:.1} s",
+        quiet.as_secs_f64(),
+        timeout.as_secs_f64()
+    ))
+    .hint("give a longer --quiet-timeout or a shorter --quiet"))
+}
+
 /// Waits for a quiet period and takes a snapshot, as is asked for.
 pub fn hold_still(
     places: &mut Places,
@@ -137,14 +149,7 @@ pub fn hold_still(
         (None, Choice::None) => Duration::ZERO,
         (None, _) => QUIET,
     };
-    if quiet >= options.timeout && !quiet.is_zero() {
-        return Err(Error::usage(format!(
-            "It cannot be quiet for {:.1} s within {:.1} s",
-            quiet.as_secs_f64(),
-            options.timeout.as_secs_f64()
-        ))
-        .hint("give a longer --quiet-timeout or a shorter --quiet"));
-    }
+    check_times(quiet, options.timeout)?;
     let w = &options.wishes;
     if choice == Choice::None
         && (options.keep || w.dir.is_some() || w.size.is_some() || w.qmp.is_some())
@@ -221,7 +226,8 @@ pub fn hold_still(
                 false => Ok(()),
             }
         })?;
-        if held.kind() == "command" && is_source(&subject, id, held.made()) {
+        let is_self = is_source(&subject, id, held.made());
+        if held.kind() == "command" && is_self {
             return Err(
                 Error::refused("What is named as the snapshot is the source itself")
                     .of(held.made().place.clone()),
@@ -232,7 +238,9 @@ pub fn hold_still(
             provider: held.kind().into(),
             name: held.name().to_string(),
             label: held.made().label.clone(),
-            place: Some(without_secret(&held.made().place)),
+            // Only what is all of the source, and not it, can be named instead of it.
+            place: (held.made().part.is_none_or(|p| p.0 == 0) && !is_self)
+                .then(|| without_secret(&held.made().place)),
             taken: super::now(),
             naa: held.made().naa.clone(),
         });
@@ -270,8 +278,8 @@ pub fn hold_still(
     }
 }
 
-/// True when a program of the user's names the source as the snapshot. Of a file that
-/// QEMU does not write any more that is right.
+/// True when the snapshot is read where the source is: right for a file that QEMU does
+/// not write any more, and wrong when a program of the user's says so.
 fn is_source(subject: &Subject, id: Option<Id>, made: &Made) -> bool {
     match &subject.unit {
         Some(_) => made.place == subject.text,
@@ -357,7 +365,10 @@ fn prepare(
         provider: provider.kind().into(),
         source: match &subject.unit {
             Some(u) => u.name().to_string(),
-            None => subject.text.clone(),
+            None => match &subject.path {
+                Some(p) => p.display().to_string(),
+                None => subject.text.clone(),
+            },
         },
         created: super::now(),
         kept: false,

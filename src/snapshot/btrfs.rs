@@ -1,12 +1,11 @@
 //! Btrfs: a read-only snapshot of the subvolume that an image file lies in.
 
-use super::provider::{Made, Name, Provider, Stray, Subject, cannot, hold, is_held, load, store};
+use super::provider::{Made, Name, Own, Provider, Stray, Subject, cannot, is_held, load, store};
 use super::reflink::{file_behind, wanted};
 use super::runner::{Call, Runner};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,10 +22,7 @@ type Part = Option<(u64, u64)>;
 pub struct Btrfs {
     subject: Option<Subject>,
     runner: Arc<dyn Runner>,
-    /// The snapshot, as long as this run is at work.
-    held: Option<File>,
-    /// The only snapshot that it deletes.
-    name: Option<Name>,
+    own: Own,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,15 +40,14 @@ impl Btrfs {
         Self {
             subject,
             runner,
-            held: None,
-            name: None,
+            own: Own::default(),
         }
     }
 
     /// To delete the snapshot of this name.
     pub fn again(name: Name, runner: Arc<dyn Runner>) -> Self {
         Self {
-            name: Some(name),
+            own: Own::again(name),
             ..Self::new(None, runner)
         }
     }
@@ -114,7 +109,7 @@ impl Provider for Btrfs {
         let paths = [d.subvolume.as_os_str(), d.snapshot.as_os_str()];
         self.runner
             .output(&Call::tool("btrfs", args.into_iter().chain(paths)))?;
-        self.held = hold(&d.snapshot);
+        self.own.hold(&d.snapshot);
         Ok(())
     }
 
@@ -132,11 +127,7 @@ impl Provider for Btrfs {
         let d: Data = load(data)?;
         let named = d.snapshot.file_name().and_then(|n| n.to_str());
         let named = named.and_then(|n| n.parse::<Name>().ok());
-        self.held = None;
-        if named.is_none_or(|n| self.name.as_ref().is_some_and(|own| *own != n)) {
-            return Err(Error::refused("This is not the name of a snapshot")
-                .of(d.snapshot.display().to_string()));
-        }
+        self.own.let_go(&d.snapshot, named)?;
         match d.snapshot.symlink_metadata() {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             _ => self.runner.output(&remove(&d.snapshot)).map(drop),

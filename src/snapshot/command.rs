@@ -75,8 +75,8 @@ impl Program {
             false => Err(Error::damaged(format!(
                 "The program printed an object of {bytes} bytes, expected at most {MOST_STATE}, since it is passed back by the environment"
             ))
-            .of(format!("{} {action}", d.program.display()))
-            .hint("let it keep the rest by NTBAK_SNAPSHOT, the name")),
+            .hint("let it keep the rest by NTBAK_SNAPSHOT, the name"))
+            .map_err(|e| blame(d, action, e)),
         }
     }
 
@@ -94,12 +94,7 @@ impl Program {
             // What is begun may have to be ended; deleting is the end.
             stops: action != "delete",
         };
-        let of = |e: Error| match e.kind() {
-            ErrorKind::Interrupted => e,
-            _ => e
-                .of(format!("{} {action}", d.program.display()))
-                .hint("what the program has to do is in docs/snapshot.md, section 6"),
-        };
+        let of = |e: Error| blame(d, action, e);
         let ended = self.runner.run(&call).map_err(of)?;
         if ended.code != Some(0) {
             return Err(of(failed(&call, &ended)));
@@ -127,6 +122,16 @@ impl Program {
             ))),
             None => Ok((value, said)),
         }
+    }
+}
+
+/// Whose fault it is, and where it is said what to do.
+fn blame(d: &Data, action: &str, e: Error) -> Error {
+    match e.kind() {
+        ErrorKind::Interrupted => e,
+        _ => e
+            .of(format!("{} {action}", d.program.display()))
+            .hint("what the program has to do is in docs/snapshot.md, section 6"),
     }
 }
 
@@ -184,10 +189,7 @@ impl Provider for Program {
         let mut pause = Duration::from_millis(100);
         loop {
             let (_, said) = self.call("describe", &d)?;
-            let of = |e: Error| {
-                e.of(format!("{} describe", d.program.display()))
-                    .hint("what the program has to do is in docs/snapshot.md, section 6")
-            };
+            let of = |e: Error| blame(&d, "describe", e);
             match said.place.filter(|p| !p.is_empty()) {
                 _ if said.ready == Some(false) && Instant::now() < end => {}
                 _ if said.ready == Some(false) => {

@@ -1,6 +1,6 @@
 //! What every way to a snapshot can do, and the words that all of them use.
 
-use crate::device::guard::DevNo;
+use crate::device::guard::{DevNo, device_at};
 use crate::error::{Error, Result};
 use crate::scsi::Unit;
 use rustix::fs::{FlockOperation, flock};
@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::fs::File;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -112,16 +111,10 @@ impl Subject {
             _ => Error::io("Cannot look at the source", e).of(&*text),
         };
         let full = path.canonicalize().map_err(fail)?;
-        let meta = full.metadata().map_err(fail)?;
-        let block = meta.file_type().is_block_device();
-        let numbers = (
-            rustix::fs::major(meta.rdev()),
-            rustix::fs::minor(meta.rdev()),
-        );
         Ok(Self {
             text,
+            device: device_at(&full),
             path: Some(full),
-            device: block.then_some(numbers),
             unit: None,
         })
     }
@@ -170,11 +163,43 @@ pub(super) fn folder(dir: &Path) -> Result<PathBuf> {
     })
 }
 
-/// What a run holds of a snapshot that it made, so that others see it lives.
-pub(super) fn hold(path: &Path) -> Option<File> {
-    let file = File::open(path).ok()?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
-    Some(file)
+/// What a provider has of a snapshot that lies in a file system.
+#[derive(Default)]
+pub(super) struct Own {
+    /// The only one that it deletes; any of ours when it made it itself.
+    pub name: Option<Name>,
+    /// Held as long as the run is at work, so that others see that it lives.
+    held: Option<File>,
+}
+
+impl Own {
+    /// To delete the snapshot of this name.
+    pub fn again(name: Name) -> Self {
+        Self {
+            name: Some(name),
+            held: None,
+        }
+    }
+
+    /// Holds what was made.
+    pub fn hold(&mut self, path: &Path) {
+        let file = File::open(path).ok();
+        let lock = |f: &File| flock(f, FlockOperation::NonBlockingLockExclusive).is_ok();
+        self.held = file.filter(lock);
+    }
+
+    /// Lets go of it, to delete it: refused unless it bears a name of ours, and the one
+    /// that was asked for.
+    pub fn let_go(&mut self, path: &Path, named: Option<Name>) -> Result<()> {
+        self.held = None;
+        match named.is_some_and(|n| self.name.as_ref().is_none_or(|own| *own == n)) {
+            true => Ok(()),
+            false => {
+                Err(Error::refused("This is not the name of a snapshot")
+                    .of(path.display().to_string()))
+            }
+        }
+    }
 }
 
 /// True when a run holds it.

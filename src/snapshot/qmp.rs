@@ -237,7 +237,7 @@ impl Provider for Qmp {
                 return Ok(());
             }
             Err(e) => {
-                return Err(e.hint(format!(
+                return Err(e.advise(format!(
                     "what was written since is in {0}; when no QEMU uses it, `qemu-img commit {0}` brings it into the image",
                     d.overlay.display()
                 )));

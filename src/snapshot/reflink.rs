@@ -2,10 +2,10 @@
 //! and whatever else has it. Of a loop device the file behind it is taken.
 
 use super::provider::{
-    Made, Name, Provider, Stray, Subject, cannot, folder, hold, is_held, load, store,
+    Made, Name, Own, Provider, Stray, Subject, cannot, folder, is_held, load, store,
 };
 use super::runner::{Call, Runner, quoted};
-use crate::device::guard::Stack;
+use crate::device::guard::{Stack, dev_no};
 use crate::error::{Error, Result};
 use rustix::fs::{Mode, OFlags, ioctl_ficlone};
 use rustix::io::Errno;
@@ -28,10 +28,7 @@ pub struct Reflink {
     subject: Option<Subject>,
     dir: Option<PathBuf>,
     runner: Arc<dyn Runner>,
-    /// The clone, as long as this run is at work.
-    held: Option<File>,
-    /// The only snapshot that it deletes.
-    name: Option<Name>,
+    own: Own,
 }
 
 /// What is needed to delete it.
@@ -51,15 +48,14 @@ impl Reflink {
             subject,
             dir,
             runner,
-            held: None,
-            name: None,
+            own: Own::default(),
         }
     }
 
     /// To delete the snapshot of this name.
     pub fn again(name: Name, runner: Arc<dyn Runner>) -> Self {
         Self {
-            name: Some(name),
+            own: Own::again(name),
             ..Self::new(None, None, runner)
         }
     }
@@ -133,7 +129,7 @@ fn is_attached(device: &str, file: &Path, runner: &dyn Runner) -> Result<bool> {
     let said = runner.output(&Call::tool("losetup", how.into_iter().chain([&*node])))?;
     let meta = std::fs::metadata(file)
         .map_err(|e| Error::io("Cannot look at the file behind the device", e))?;
-    let numbers = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+    let numbers = dev_no(meta.dev());
     let want = [
         meta.ino().to_string(),
         format!("{}:{}", numbers.0, numbers.1),
@@ -181,7 +177,7 @@ impl Provider for Reflink {
             .mode(0o600)
             .open(&d.clone)
             .map_err(|e| fail("Cannot make the snapshot's file", e))?;
-        self.held = hold(&d.clone);
+        self.own.hold(&d.clone);
         ioctl_ficlone(&to, &from).map_err(|e| {
             let _ = std::fs::remove_file(&d.clone);
             fail("Cannot clone the source", e.into())
@@ -201,17 +197,9 @@ impl Provider for Reflink {
 
     fn delete(&mut self, data: &Value) -> Result<()> {
         let d: Data = load(data)?;
-        self.held = None;
         // Only what bears our kind of name, whatever the record says.
-        let file = d
-            .clone
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default();
-        if name_of(file).is_none_or(|n| self.name.as_ref().is_some_and(|own| *own != n)) {
-            return Err(Error::refused("This is not the name of a snapshot's file")
-                .of(d.clone.display().to_string()));
-        }
+        let file = d.clone.file_name().and_then(|n| n.to_str());
+        self.own.let_go(&d.clone, file.and_then(name_of))?;
         match std::fs::remove_file(&d.clone) {
             Err(e) if e.kind() != ErrorKind::NotFound => {
                 Err(Error::io("Cannot remove the snapshot's file", e)

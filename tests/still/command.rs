@@ -18,6 +18,19 @@ fn program(d: &Path, body: &str) -> String {
     format!("command:{}", path.display())
 }
 
+/// A run with a snapshot in this way.
+fn image<'a>(archive: &'a str, way: &'a str) -> [&'a str; 7] {
+    [
+        "image",
+        "disk.img",
+        archive,
+        "--quiet",
+        "0",
+        "--snapshot",
+        way,
+    ]
+}
+
 fn actions(d: &Path) -> Vec<String> {
     let log = fs::read_to_string(d.join("log")).unwrap_or_default();
     let words = log.lines().filter_map(|l| l.split(' ').next());
@@ -48,15 +61,7 @@ fn an_interrupt_in_each_step() {
         ),
     ] {
         let way = program(d, body);
-        let args = [
-            "image",
-            "disk.img",
-            "a.ntbak",
-            "--quiet",
-            "0",
-            "--snapshot",
-            &way,
-        ];
+        let args = image("a.ntbak", &way);
         let mut c = ntbak(d);
         let child = c.args(args).stderr(std::process::Stdio::piped()).spawn();
         let child = child.unwrap();
@@ -95,15 +100,7 @@ fn a_child_that_is_left_and_a_source_that_grows() {
         "prepare) ;; create) cp disk.img copy.img; truncate -s +1M disk.img; sleep 5 & echo '{}' ;;
 describe) echo '{\"place\": \"copy.img\"}' ;; delete) rm copy.img ;;",
     );
-    let args = [
-        "image",
-        "disk.img",
-        "a.ntbak",
-        "--quiet",
-        "0",
-        "--snapshot",
-        &way,
-    ];
+    let args = image("a.ntbak", &way);
     expect(d, 0, &args);
     let size = |archive: &str| {
         let info = rows(&expect(d, 0, &["info", archive, "--json"]).stdout);
@@ -118,15 +115,7 @@ describe) echo '{\"place\": \"copy.img\"}' ;; delete) rm copy.img ;;",
         "prepare) ;; create) cp disk.img copy.img; truncate -s 5M disk.img; echo '{}' ;;
 describe) echo '{\"place\": \"copy.img\"}' ;; delete) rm copy.img ;;",
     );
-    let args = [
-        "image",
-        "disk.img",
-        "b.ntbak",
-        "--quiet",
-        "0",
-        "--snapshot",
-        &way,
-    ];
+    let args = image("b.ntbak", &way);
     expect(d, 0, &args);
     assert_eq!(size("b.ntbak"), Some(bytes + (1 << 20)));
 }
@@ -154,15 +143,7 @@ fn the_source_itself_and_secrets() {
             d,
             &format!("describe) echo '{{\"place\": \"{place}\"}}' ;; *) echo '{{}}' ;;"),
         );
-        let args = [
-            "image",
-            "disk.img",
-            "a.ntbak",
-            "--quiet",
-            "0",
-            "--snapshot",
-            &way,
-        ];
+        let args = image("a.ntbak", &way);
         let out = expect(d, code, &args);
         let said = text(&out.stderr) + &text(&out.stdout);
         assert!(said.contains(says), "{place}: {said}");
@@ -180,15 +161,7 @@ fn the_source_itself_and_secrets() {
                 "create) cp disk.img copy.img; echo '{{}}' ;; describe) echo '{{\"place\": \"copy.img\", \"part\": {part}}}' ;; *) echo '{{}}' ;;"
             ),
         );
-        let args = [
-            "image",
-            "disk.img",
-            "a.ntbak",
-            "--quiet",
-            "0",
-            "--snapshot",
-            &way,
-        ];
+        let args = image("a.ntbak", &way);
         let said = text(&expect(d, 5, &args).stderr);
         assert!(said.contains("of the snapshot, which has"), "{said}");
     }

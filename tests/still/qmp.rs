@@ -49,6 +49,16 @@ impl Daemon {
         Some(me)
     }
 
+    /// With something written by the guest.
+    fn written(dir: &Path, image: &Path) -> Option<Self> {
+        let me = Self::over(dir, image)?;
+        let wrote = me.io("write -P 0x11 4096 4096");
+        if !wrote {
+            eprintln!("skipped: no qemu-io that speaks NBD");
+        }
+        wrote.then_some(me)
+    }
+
     /// A command to the export, as a guest's disk would write.
     fn io(&self, command: &str) -> bool {
         let url = format!("nbd+unix:///live?socket={}/nbd", self.dir.display());
@@ -99,13 +109,9 @@ fn qmp_with_a_real_daemon() {
     let d = dir.path();
     let image = d.join("disk.img");
     disk(&image);
-    let Some(daemon) = Daemon::over(d, &image) else {
+    let Some(daemon) = Daemon::written(d, &image) else {
         return;
     };
-    if !daemon.io("write -P 0x11 4096 4096") {
-        eprintln!("skipped: no qemu-io that speaks NBD");
-        return;
-    }
     let socket = d.join("qmp");
     let way = [
         "--snapshot",
@@ -228,13 +234,9 @@ fn qmp_and_a_daemon_that_begins_anew() {
     let d = dir.path();
     let image = d.join("disk.img");
     disk(&image);
-    let Some(daemon) = Daemon::over(d, &image) else {
+    let Some(daemon) = Daemon::written(d, &image) else {
         return;
     };
-    if !daemon.io("write -P 0x11 4096 4096") {
-        eprintln!("skipped: no qemu-io that speaks NBD");
-        return;
-    }
     let socket = d.join("qmp");
     let keep = [
         "image",

@@ -8,7 +8,7 @@
 mod stack;
 mod tables;
 
-pub use stack::{DevNo, Stack};
+pub use stack::{DevNo, Stack, dev_no, device_at, medium_in, partitions_in};
 pub use tables::{Mount, parse_mountinfo, parse_swaps};
 
 use crate::error::{Error, Result};

@@ -4,10 +4,26 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// A device by its numbers, major and minor.
 pub type DevNo = (u32, u32);
+
+/// Major number of all loop devices (Documentation/admin-guide/devices.txt).
+const LOOP: &str = "7:";
+
+/// The two numbers in a `dev_t`.
+pub fn dev_no(number: u64) -> DevNo {
+    (rustix::fs::major(number), rustix::fs::minor(number))
+}
+
+/// The numbers of the block device that a path leads to.
+pub fn device_at(path: &Path) -> Option<DevNo> {
+    let meta = fs::metadata(path).ok()?;
+    let block = meta.file_type().is_block_device();
+    block.then(|| dev_no(meta.rdev()))
+}
 
 /// How deep devices may be stacked before we stop following; a loop in sysfs
 /// ends here too.
@@ -25,7 +41,7 @@ impl Stack {
     }
 
     /// The device's own folder in sysfs.
-    fn dir(&self, dev: DevNo) -> Option<PathBuf> {
+    pub fn dir(&self, dev: DevNo) -> Option<PathBuf> {
         self.root
             .join(format!("dev/block/{}:{}", dev.0, dev.1))
             .canonicalize()
@@ -49,13 +65,8 @@ impl Stack {
 
     /// The partitions of a disk.
     pub fn partitions(&self, dev: DevNo) -> Vec<DevNo> {
-        self.dir(dev).map_or_else(Vec::new, |d| {
-            children(&d)
-                .into_iter()
-                .filter(|c| c.join("partition").exists())
-                .filter_map(|c| dev_of(&c))
-                .collect()
-        })
+        let all = self.dir(dev).map_or_else(Vec::new, |d| partitions_in(&d));
+        all.iter().filter_map(|c| dev_of(c)).collect()
     }
 
     /// Devices built on this one (device-mapper, RAID).
@@ -89,9 +100,7 @@ impl Stack {
     /// The kernel's number of the medium in a device, another one whenever that
     /// changes (Linux 5.15 and later). Of a partition that of its disk.
     pub fn medium(&self, dev: DevNo) -> Option<u64> {
-        let dir = self.dir(self.parent(dev).unwrap_or(dev))?;
-        let text = fs::read_to_string(dir.join("diskseq")).ok()?;
-        text.trim().parse().ok()
+        medium_in(&self.dir(dev)?)
     }
 
     /// Where a loop device shows its backing file, or a partition its disk:
@@ -114,8 +123,13 @@ impl Stack {
 
     /// Every loop device in use, with what is behind it.
     pub fn loops(&self) -> Vec<(DevNo, PathBuf)> {
+        let is_loop = |d: &&PathBuf| {
+            let name = d.file_name().and_then(|n| n.to_str());
+            name.is_some_and(|n| n.starts_with(LOOP))
+        };
         let mut out: Vec<_> = children(&self.root.join("dev/block"))
             .iter()
+            .filter(is_loop)
             .filter_map(|d| {
                 let (major, minor) = d.file_name()?.to_str()?.split_once(':')?;
                 let dev = (major.parse().ok()?, minor.parse().ok()?);
@@ -190,6 +204,21 @@ fn walk(from: DevNo, next: impl Fn(DevNo) -> Vec<DevNo>) -> BTreeSet<DevNo> {
         }
     }
     seen
+}
+
+/// [`Stack::medium`] of the device whose folder in sysfs this is.
+pub fn medium_in(dir: &Path) -> Option<u64> {
+    ["diskseq", "../diskseq"]
+        .iter()
+        .find_map(|p| fs::read_to_string(dir.join(p)).ok())
+        .and_then(|t| t.trim().parse().ok())
+}
+
+/// The folders of a disk's partitions, in order.
+pub fn partitions_in(disk: &Path) -> Vec<PathBuf> {
+    let mut all = children(disk);
+    all.retain(|c| c.join("partition").exists());
+    all
 }
 
 fn children(dir: &Path) -> Vec<PathBuf> {

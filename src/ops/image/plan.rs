@@ -384,13 +384,12 @@ fn ntfs(
 impl ImagePlan {
     /// What goes on with an interrupted run.
     pub fn goes_on(&self) -> &'static str {
-        match self
-            .stillness
-            .as_ref()
-            .is_some_and(|s| s.snapshot.is_some())
-        {
-            false => "image --resume goes on with it",
-            true => {
+        match self.stillness.as_ref().and_then(|s| s.snapshot.as_ref()) {
+            None => "image --resume goes on with it",
+            Some(s) if s.place.is_none() => {
+                "it is of a snapshot and cannot be gone on with: begin again"
+            }
+            Some(_) => {
                 "image --resume goes on with it only while its snapshot is kept (--keep-snapshot) and named as the source"
             }
         }

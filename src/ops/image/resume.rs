@@ -145,7 +145,7 @@ fn of_snapshot(plan: &ImagePlan, head: &Head) -> Result<bool> {
             "The unfinished archive is of the snapshot {}, and what is read now is of another moment",
             taken.name
         ))
-        .hint("begin again with --force; a snapshot that was kept (--keep-snapshot) goes on when it is named as the source")),
+        .hint("start again without --resume; a snapshot that was kept (--keep-snapshot) goes on when it is named as the source")),
     }
 }
 

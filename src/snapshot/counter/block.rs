@@ -2,7 +2,7 @@
 //! sysfs, as Documentation/block/stat.rst and the ABI list of the kernel define them.
 
 use super::Count;
-use crate::device::guard::DevNo;
+use crate::device::guard::{DevNo, Stack, medium_in, partitions_in};
 use crate::error::{Error, ErrorKind, Result};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ impl BlockCount {
             .hint("write 1 to queue/iostats in the device's folder in /sys/block, or do not wait (--quiet 0)"));
         }
         let mut me = Self {
-            medium: medium(&dir),
+            medium: medium_in(&dir),
             dir,
             name,
             last: (0, 0),
@@ -56,7 +56,7 @@ impl BlockCount {
     }
 
     fn numbers(&self) -> Result<Vec<u64>> {
-        if medium(&self.dir) != self.medium {
+        if medium_in(&self.dir) != self.medium {
             return Err(gone(&self.name, io::ErrorKind::NotFound.into()));
         }
         numbers(&self.dir, &self.name)
@@ -65,21 +65,12 @@ impl BlockCount {
 
 /// A device's folder in sysfs, and its short name.
 fn folder(sysfs: &Path, dev: DevNo) -> Result<(PathBuf, String)> {
-    let link = sysfs.join(format!("dev/block/{}:{}", dev.0, dev.1));
-    let dir = link
-        .canonicalize()
-        .map_err(|e| gone(&link.display().to_string(), e))?;
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.into_owned();
-    Ok((dir, name))
-}
-
-/// Of a partition that of its disk. Kernels before 5.15 have none.
-fn medium(dir: &Path) -> Option<u64> {
-    ["diskseq", "../diskseq"]
-        .iter()
-        .find_map(|p| std::fs::read_to_string(dir.join(p)).ok())
-        .and_then(|t| t.trim().parse().ok())
+    let stack = Stack::new(sysfs);
+    let name = stack.name(dev);
+    match stack.dir(dev) {
+        Some(dir) => Ok((dir, name)),
+        None => Err(gone(&name, io::ErrorKind::NotFound.into())),
+    }
 }
 
 fn numbers(dir: &Path, name: &str) -> Result<Vec<u64>> {
@@ -155,7 +146,7 @@ impl DirectCount {
     fn look(&mut self) -> Result<()> {
         let n = numbers(&self.dir, &self.name)?;
         let (mut requests, mut sectors) = (n[WRITES], n[SECTORS]);
-        let partitions = partitions(&self.dir);
+        let partitions = partitions_in(&self.dir);
         // The disk was asked first: what a partition completes in between makes the
         // difference smaller, never larger.
         for p in &partitions {
@@ -184,17 +175,6 @@ impl Count for DirectCount {
     fn name(&self) -> String {
         format!("what {} has beside its partitions", self.name)
     }
-}
-
-/// Folders of a disk's partitions, in order.
-fn partitions(disk: &Path) -> Vec<PathBuf> {
-    let all = std::fs::read_dir(disk).into_iter().flatten().flatten();
-    let all = all
-        .map(|e| e.path())
-        .filter(|p| p.join("partition").exists());
-    let mut all: Vec<PathBuf> = all.collect();
-    all.sort();
-    all
 }
 
 /// Numbers up to the first word that is none.

@@ -14,11 +14,11 @@ pub use loops::LoopCount;
 pub use unit::UnitCount;
 
 use super::quiet::{Counter, Sample};
-use crate::device::guard::{DevNo, Stack};
+use crate::device::guard::{DevNo, Stack, device_at};
 use crate::error::{Error, Result};
 use crate::scsi::{SgIo, Unit};
 use std::collections::BTreeSet;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -177,16 +177,6 @@ fn members_below(stack: &Stack, dev: DevNo) -> BTreeSet<DevNo> {
     out
 }
 
-/// The numbers of a block device.
-fn device_at(path: &Path) -> Option<DevNo> {
-    let meta = std::fs::metadata(path).ok()?;
-    let dev = (
-        rustix::fs::major(meta.rdev()),
-        rustix::fs::minor(meta.rdev()),
-    );
-    meta.file_type().is_block_device().then_some(dev)
-}
-
 /// Loop devices whose backing file is this one.
 pub(super) fn loops_over(stack: &Stack, file: &Path) -> Vec<DevNo> {
     let id = |p: &Path| std::fs::metadata(p).ok().map(|m| (m.dev(), m.ino()));
@@ -204,13 +194,7 @@ pub(super) fn node(stack: &Stack, dev: DevNo) -> Option<PathBuf> {
         PathBuf::from(format!("/dev/block/{}:{}", dev.0, dev.1)),
         Path::new("/dev").join(stack.name(dev)),
     ];
-    paths.into_iter().find(|p| {
-        std::fs::metadata(p).is_ok_and(|m| {
-            let rdev = m.rdev();
-            m.file_type().is_block_device()
-                && (rustix::fs::major(rdev), rustix::fs::minor(rdev)) == dev
-        })
-    })
+    paths.into_iter().find(|p| device_at(p) == Some(dev))
 }
 
 #[cfg(test)]

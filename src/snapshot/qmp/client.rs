@@ -37,7 +37,9 @@ impl Client {
         let name = socket.display().to_string();
         let stream = UnixStream::connect(socket).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-                Error::not_found("No QEMU listens at this socket").of(&*name)
+                Error::not_found("No QEMU listens at this socket")
+                    .of(&*name)
+                    .hint("--qmp takes the path of a socket that QEMU made (-qmp unix:PATH,server=on,wait=off)")
             }
             _ => Error::io("Cannot connect to QEMU", e).of(&*name),
         })?;
